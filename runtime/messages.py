@@ -1,0 +1,205 @@
+"""What travels over MQTT between the registry and a device, except telemetry batches.
+
+Every message is one JSON object. Receivers ignore fields they do not know, so that old devices
+survive new registries; senders never change what a field means. Decoding bounds the size first.
+Specified in docs/specs/manifest.md and docs/specs/mqtt.md.
+"""
+
+import enum
+from typing import Any, TypeVar
+
+import msgspec
+
+from runtime.digests import Digest
+from runtime.errors import InvalidError
+
+FORMAT = 1
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_OFFER_BLOBS = 64
+"""How many blobs one request may name."""
+
+Message = TypeVar("Message", bound=msgspec.Struct)
+
+
+class Phase(enum.Enum):
+    """Where a module is on its way to what is desired."""
+
+    FETCHING = "fetching"
+    VERIFYING = "verifying"
+    STAGED = "staged"
+    CHECKING = "checking"
+    RUNNING = "running"
+    FAILED = "failed"
+
+
+class Capture(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What of each prediction is recorded."""
+
+    outputs: bool = True
+    """Record the outputs (at most 64 values of each tensor)."""
+    inputs: float = 0.0
+    """Record the inputs of this fraction of predictions, 0 to 1."""
+
+
+class ModuleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that a device shall run."""
+
+    name: str
+    """Unique on the device; what applications ask for. 1 to 63 of a-z, 0-9 and '-'."""
+    bundle: Digest
+    """The bundle's identity: the SHA-256 of its index, which is itself a blob."""
+    model: str
+    version: int
+    deployment: str
+    """Id of the deployment that asks for this."""
+    attempt: int = 0
+    """Raised by an operator who wants a refused bundle tried again."""
+    sources: tuple[str, ...] | None = None
+    """Where inputs come from, as URIs (docs/specs/manifest.md); None: what the bundle says."""
+    capture: Capture = Capture()
+    soak_s: float = 30.0
+    """How long the version before stays warm after a switch, in seconds."""
+
+
+class Desired(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that a device shall run: the whole truth, not a change to it."""
+
+    device: str
+    generation: int
+    """Rises by one with every change of this device's desired state."""
+    issued_at: float
+    modules: tuple[ModuleSpec, ...] = ()
+    format: int = FORMAT
+
+
+class RunningVersion(msgspec.Struct, frozen=True):
+    """What answers inference now."""
+
+    bundle: Digest
+    model: str
+    version: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Bytes of a download."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+class ModuleReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where one module is, and why."""
+
+    name: str
+    phase: Phase
+    bundle: Digest
+    """What the phase speaks of: the wanted bundle."""
+    model: str
+    version: int
+    deployment: str
+    since: float
+    """When this phase began, device clock, seconds since 1970."""
+    reason: str = ""
+    """Why it is not further; one sentence with what to do. Never empty when phase is failed."""
+    retrying: bool = False
+    """The device tries again by itself."""
+    attempt: int = 0
+    running: RunningVersion | None = None
+    """What answers inference now: the wanted bundle, the one before, or nothing."""
+    progress: Progress | None = None
+    restarts: int = 0
+    """How often its worker was started again after a crash."""
+
+
+class Reported(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device's state, whole."""
+
+    device: str
+    generation: int
+    """The newest desired state that this device has durably taken over; 0: none."""
+    at: float
+    modules: tuple[ModuleReport, ...] = ()
+    facts: dict[str, str] = {}
+    """What does not change while running: arch, os, python, agent, accelerator, memory_mb..."""
+    vitals: dict[str, float] = {}
+    """What does: load_1m, memory_free_mb, disk_free_mb, temperature_c, outbox_records..."""
+    drops: dict[str, int] = {}
+    """Records not kept, by reason."""
+    troubles: tuple[str, ...] = ()
+    """What a person should look at: 'clock: reads 1970-01-01...'."""
+    format: int = FORMAT
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """Whether the device's connection stands; the offline one is its last will."""
+
+    online: bool
+    at: float
+    lease_s: float
+    """Without a word for this long, the device counts as unknown, whatever `online` says."""
+
+
+class FetchRequest(msgspec.Struct, frozen=True):
+    """A device asks how to download blobs of its desired bundles."""
+
+    id: str
+    blobs: tuple[Digest, ...]
+    """At most 64."""
+    encodings: tuple[str, ...]
+    """What it can decode."""
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """Where one blob can be had until the URL expires."""
+
+    blob: Digest
+    size: int
+    encoding: str
+    encoded_size: int
+    url: str
+    """The encoded bytes; honours HTTP Range."""
+    parts_url: str
+    parts_sha256: Digest
+    """Digest of the part table behind `parts_url`."""
+
+
+class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Offers, or why there are none."""
+
+    id: str
+    """That of the request."""
+    offers: tuple[Offer, ...] = ()
+    error: str = ""
+    retryable: bool = True
+
+
+class Ack(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Batches that the registry has committed, or set aside for good; the device may delete them."""
+
+    epoch: str
+    stored: tuple[int, ...] = ()
+    """Sequence numbers."""
+    rejected: tuple[int, ...] = ()
+    """Sequence numbers of batches that could not be read; the registry keeps the bytes."""
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Return a message as it travels."""
+    return msgspec.json.encode(message)
+
+
+def decode(kind: type[Message], payload: bytes) -> Message:
+    """Return the message in a payload; raise InvalidError naming the field that is wrong."""
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise InvalidError(
+            kind.__name__, f"{len(payload)} bytes", f"send at most {MAX_MESSAGE_BYTES}"
+        )
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(kind.__name__, payload[:80], str(error)) from error
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON text of a value: keys sorted, no white space, UTF-8."""
+    return msgspec.json.encode(value, order="sorted")
