@@ -174,7 +174,7 @@ class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Ack(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Batches that the registry has committed, or set aside for good; the device may delete them."""
+    """Batches that the registry has committed or set aside: the device may delete them."""
 
     epoch: str
     stored: tuple[int, ...] = ()

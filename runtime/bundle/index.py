@@ -124,7 +124,7 @@ def decode(data: bytes) -> Index:
 
 
 def validate(index: Index) -> None:
-    """Raise InvalidError unless every file is listed once, safely, and every reference is listed."""
+    """Raise InvalidError unless files are listed once and safely, and references are listed."""
     if len(index.files) > MAX_FILES:
         raise InvalidError("files", len(index.files), f"a bundle has at most {MAX_FILES} files")
     paths = [entry.path for entry in index.files]
