@@ -7,10 +7,12 @@ it to cut the power there.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -22,6 +24,12 @@ TEMPORARY_SUFFIX = ".tmp"
 
 def commit_point(step: str, path: Path) -> None:
     """Mark a moment at which the power may fail; does nothing in production."""
+
+
+def fsync_file(handle: int, path: Path) -> None:
+    """Make what was written to an open file durable."""
+    commit_point("fsync", path)
+    os.fsync(handle)
 
 
 def fsync_directory(path: Path) -> None:
@@ -43,15 +51,16 @@ def make_directory(path: Path, *, mode: int = 0o700) -> Path:
 @contextlib.contextmanager
 def replacing(target: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Open a temporary file that durably becomes `target` when the block ends without an error."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    # Its own per thread: two that write the same target at once must not write the same file.
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = target.with_name(f".{target.name}.{writer}{TEMPORARY_SUFFIX}")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
-            commit_point("fsync", temporary)
-            os.fsync(file.fileno())
+            fsync_file(file.fileno(), temporary)
         commit_point("rename", target)
         temporary.replace(target)
     except BaseException:
@@ -102,6 +111,19 @@ def require_space(path: Path, needed_bytes: int) -> None:
     free = free_bytes(path)
     if free < needed_bytes:
         raise SpaceError(str(path), needed_bytes=needed_bytes, free_bytes=free)
+
+
+@contextlib.contextmanager
+def explaining_full_disk(path: Path, needed_bytes: int) -> Iterator[None]:
+    """Turn the system's "no space left" into SpaceError while writing `needed_bytes` at `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise SpaceError(
+            str(path), needed_bytes=needed_bytes, free_bytes=free_bytes(path.parent)
+        ) from error
 
 
 def relative_path(text: str, field: str = "path") -> PurePosixPath:

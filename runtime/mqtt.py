@@ -1,0 +1,265 @@
+"""The one door to paho: one connection from connect to disconnect, and what it tells.
+
+Each connection has a paho client of its own: so certificates are read afresh, nothing that failed
+is sent later behind its caller's back, and an answer to an old connection cannot reach a new one.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel
+from paho.mqtt.reasoncodes import ReasonCode
+
+from runtime import batches, credentials
+from runtime.credentials import LinkSettings
+from runtime.errors import LinkError
+
+log = logging.getLogger(__name__)
+
+MAX_PAYLOAD_BYTES = batches.MAX_BATCH_BYTES + 4096
+"""Of one message, either way; receivers have tighter limits by kind."""
+CONNECT_TIMEOUT_S = 10.0
+GOODBYE_S = 1.0
+MAX_WAITING = 1000
+"""QoS 1 messages under way on one connection."""
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The broker took us and every subscription."""
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """The connection ended, or could not be made; told once per lasting reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message, which may come more than once."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    retained: bool
+    qos: int = 0
+    connection: int = 0
+    """On which connection it came: only there can it be acked."""
+
+
+LinkEvent: TypeAlias = Connected | Disconnected | Received
+Inbox: TypeAlias = Callable[[LinkEvent], None]
+
+
+class Connection:
+    """One paho client; its methods are for the one thread that serves it, unless they say so."""
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        number: int,
+        subscriptions: Sequence[tuple[str, int]],
+        hand_over: Inbox,
+    ) -> None:
+        """Prepare; `number` tells this connection from the ones before it."""
+        self.number, self.ready = number, False
+        self._settings, self._subscriptions, self._hand_over = settings, subscriptions, hand_over
+        self._ready_at = 0.0
+        self._reason = self._trouble = ""
+        self._politely = False
+        self._early: list[Received] = []
+        self._ended = threading.Event()
+        self._wake_lock = threading.Lock()
+        self._client = client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=credentials.session_name(settings),
+            clean_session=settings.clean_session,
+            reconnect_on_failure=False,
+            manual_ack=not settings.clean_session,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_queued_messages_set(MAX_WAITING)
+        client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
+        client.on_message, client.on_log = self._on_message, self._on_log
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Without this callback paho writes from the thread that publishes, and one TLS socket is
+        # not for two threads. It need not do anything, since publish() wakes the loop.
+        client.on_socket_register_write = lambda *_: None
+
+    def open(self, will: tuple[str, bytes] | None) -> None:
+        """Connect; raise LinkError that says what is in the way."""
+        settings, client = self._settings, self._client
+        if settings.tls:
+            client.tls_set_context(credentials.context(settings))
+        if will is not None:
+            client.will_set(*will, qos=1, retain=True)
+        place = f"{settings.host}:{settings.port}"
+        try:
+            client.connect(settings.host, settings.port, settings.keepalive_s)
+        except ssl.SSLCertVerificationError as error:
+            raise LinkError(f"broker {place}: not trusted: {error.verify_message}") from error
+        except TimeoutError as error:
+            raise LinkError(f"broker {place}: no answer in {CONNECT_TIMEOUT_S:g} s") from error
+        except (OSError, ValueError) as error:
+            raise LinkError(f"broker {place}: {_refusal(str(error))}") from error
+
+    def serve(self) -> str:
+        """Read and write until the connection ends; return why."""
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while not self._reason and (sock := self._client.socket()) is not None:
+            if not self.ready and time.monotonic() > deadline:
+                return f"the broker did not accept us within {CONNECT_TIMEOUT_S:g} s"
+            writing = select.POLLOUT if self._client.want_write() else 0
+            poll.register(sock.fileno(), select.POLLIN | writing)
+            found = poll.poll(0 if _pending(sock) else self._patience_ms())
+            self._work(readable=any(fd == sock.fileno() for fd, _ in found) or _pending(sock))
+        if self._politely:
+            self._say_goodbye(poll)
+        return self._reason or self._trouble or "the broker closed the connection"
+
+    def _patience_ms(self) -> int:
+        """How long to sleep at most: a part of what a keep-alive may be late."""
+        return self._settings.keepalive_s * (200 if self.ready else 50)
+
+    def _work(self, *, readable: bool) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
+        if readable:
+            self._client.loop_read()
+        if self._client.want_write():
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def _say_goodbye(self, poll: select.poll) -> None:
+        """Send DISCONNECT, so that the broker keeps the last will to itself."""
+        deadline = time.monotonic() + GOODBYE_S
+        self._client.disconnect()
+        while (sock := self._client.socket()) is not None and time.monotonic() < deadline:
+            poll.register(sock.fileno(), select.POLLOUT)
+            poll.poll(50)
+            self._client.loop_write()
+
+    def close(self, reason: str, *, politely: bool = False) -> None:
+        """End it soon; from any thread."""
+        self._politely, self._reason = politely, reason
+        self._wake()
+
+    def discard(self) -> None:
+        """Let go of all it holds; whoever waits for a publish learns that it failed."""
+        self.ready = False
+        self._ended.set()
+        if (sock := self._client.socket()) is not None:
+            sock.close()
+        with self._wake_lock:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
+
+    def stood_s(self) -> float:
+        """For how long we have been accepted, in seconds."""
+        return time.monotonic() - self._ready_at if self._ready_at else 0.0
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, timeout_s: float
+    ) -> None:
+        """As Link.publish; from any thread."""
+        deadline = time.monotonic() + timeout_s
+        sent = self._client.publish(topic, payload, qos, retain)
+        self._wake()
+        try:
+            # paho's own wait returns quietly when the time is up or the connection is lost.
+            while not sent.is_published():
+                left_s = deadline - time.monotonic()
+                if self._ended.is_set():
+                    raise LinkError(f"{topic}: the connection was lost while publishing")
+                if left_s <= 0:
+                    raise LinkError(f"{topic}: not acknowledged within {timeout_s:g} s")
+                sent.wait_for_publish(min(left_s, 0.5))
+        except (RuntimeError, ValueError) as error:
+            raise LinkError(f"{topic}: not published: {error}") from error
+
+    def ack(self, message: Received) -> None:
+        """As Link.ack; from any thread."""
+        self._client.ack(message.mid, message.qos)
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._wake_lock:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
+
+    def _on_connect(
+        self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _more: Any
+    ) -> None:
+        if code.is_failure:
+            self._reason = _refusal(f"refused: {code}")
+        elif self._subscriptions:
+            client.subscribe(list(self._subscriptions))
+        else:
+            self._now_ready()
+
+    def _on_subscribe(
+        self, _client: paho.Client, _data: Any, _mid: int, codes: list[ReasonCode], _more: Any
+    ) -> None:
+        asked = zip(self._subscriptions, codes, strict=False)
+        refused = [name for (name, _), code in asked if code.is_failure]
+        if refused:
+            self._reason = f"the broker refused the subscription to {', '.join(refused)}"
+        else:
+            self._now_ready()
+
+    def _now_ready(self) -> None:
+        self.ready, self._ready_at = True, time.monotonic()
+        self._hand_over(Connected())
+        early, self._early = self._early, []
+        for message in early:
+            self._hand_over(message)
+
+    def _on_message(self, client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        if len(message.payload) > MAX_PAYLOAD_BYTES:
+            log.warning("oversized message dropped", extra={"size_bytes": len(message.payload)})
+            client.ack(message.mid, message.qos)
+            return
+        received = Received(
+            message.topic,
+            bytes(message.payload),
+            message.mid,
+            message.retain,
+            message.qos,
+            self.number,
+        )
+        if self.ready:
+            self._hand_over(received)
+        else:  # a resumed session may deliver before it answers the subscription
+            self._early.append(received)
+
+    def _on_log(self, _client: paho.Client, _data: Any, level: int, text: str) -> None:
+        # The only place where paho says why a socket failed.
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._trouble = _refusal(text)
+
+
+def _refusal(text: str) -> str:
+    """Tell a broker that does not want us from one that cannot be reached."""
+    low = text.lower()
+    alert = "alert" in low and ("certificate" in low or "unknown ca" in low)
+    if alert or "not authorized" in low or "bad user name" in low:
+        return f"the broker refused this certificate: {text}"
+    return text
+
+
+def _pending(sock: Any) -> bool:
+    """Whether TLS has read more than it has given out."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

@@ -1,0 +1,37 @@
+"""A device that does nothing but fetch one bundle, as a process that can be killed.
+
+python -m tests.support.fetch_process URL DIRECTORY BUNDLE
+"""
+
+import sys
+import urllib.request
+from pathlib import Path
+
+from edge_agent.fetch import Fetcher
+from runtime import digests, messages
+from runtime.bundle.blobs import BlobStore
+from runtime.messages import FetchRequest, FetchResponse
+from runtime.retry import Backoff
+
+
+def fetcher_in(directory: Path, ask_url: str) -> Fetcher:
+    """Return a fetcher that asks over HTTP, as the real one does over MQTT."""
+
+    def ask(request: FetchRequest) -> FetchResponse:
+        post = urllib.request.Request(ask_url, messages.encode(request))  # noqa: S310 - our own http
+        with urllib.request.urlopen(post, timeout=10) as response:  # noqa: S310 - as above
+            return messages.decode(FetchResponse, response.read())
+
+    return Fetcher(
+        BlobStore(directory / "blobs"),
+        directory / "work",
+        ask,
+        None,
+        reserve_bytes=0,
+        backoff=Backoff(first_s=0.01, most_s=0.1),
+    )
+
+
+if __name__ == "__main__":
+    url, place, bundle = sys.argv[1:]
+    fetcher_in(Path(place), f"{url}/ask").fetch(digests.parse(bundle))

@@ -1,0 +1,172 @@
+"""A registry without processes: real database, blobs, authority and HTTP application."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
+from starlette.testclient import TestClient
+
+from cloud import database, keys
+from cloud.app import create_app
+from cloud.authority import Authority
+from cloud.presign import Presigner
+from cloud.services import BrokerAddress, Services
+from cloud.settings import Settings
+from runtime import digests
+from runtime.bundle import index
+from runtime.bundle.blobs import BlobStore
+from runtime.bundle.encodings import EncodingStore
+from runtime.bundle.index import FileEntry, Index, Signature, TensorSpec
+from tests.support.brokers import csr
+
+URL = "https://registry.test:8443"
+
+
+@dataclass
+class SetClock:
+    """A clock that stands until it is set."""
+
+    at: float = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def services(data: Path, *, clock: SetClock, **settings: Any) -> Services:
+    """Return the registry's parts on this directory, migrated."""
+    chosen = Settings(data=data, **settings)
+    engine = database.open_engine(chosen.url_of_database)
+    database.migrate(engine)
+    blobs = BlobStore(chosen.blobs_directory)
+    return Services(
+        settings=chosen,
+        engine=engine,
+        blobs=blobs,
+        encodings=EncodingStore(chosen.encodings_directory, blobs),
+        authority=Authority.open(chosen.authority_directory),
+        presigner=Presigner.open(chosen.secrets_directory, ttl_s=chosen.presign_ttl_s, clock=clock),
+        broker=BrokerAddress(None, 8883),
+        clock=clock,
+    )
+
+
+@dataclass
+class Registry:
+    """A registry that answers HTTP, with the admin's key in hand."""
+
+    services: Services
+    clock: SetClock
+    key: str
+    http: TestClient
+    """Sends the key."""
+    bare: TestClient
+    """Sends none."""
+    device_key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
+
+    def token(self, **body: Any) -> str:
+        """Make an enrolment token."""
+        made: str = self.post("/api/v1/devices/tokens", body)["token"]
+        return made
+
+    def enrol(self, device: str, *, facts: dict[str, str] | None = None, **body: Any) -> Any:
+        """Enrol a device by a new token; return the answer."""
+        wish = {
+            "token": self.token(**body),
+            "csr": csr(self.device_key),
+            "device_id": device,
+            "facts": facts or {},
+        }
+        return checked(self.bare.post("/api/v1/enrol", json=wish), 201)
+
+    def register(self, name: str, content: bytes) -> Any:
+        """Register a bundle of one file; return the answer."""
+        made, blob = one_file_index(name, content)
+        checked(self.http.put(f"/api/v1/blobs/{made.files[0].sha256}", content=blob), 200)
+        answer = self.http.post(
+            f"/api/v1/models/{name}/versions",
+            content=index.encode(made),
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code in {200, 201}, answer.text
+        return answer.json()
+
+    def get(self, path: str) -> Any:
+        """GET what must be there."""
+        return checked(self.http.get(path), 200)
+
+    def post(self, path: str, body: Any = None, status: int | None = None) -> Any:
+        """POST what must be accepted."""
+        answer = self.http.post(path, json=body)
+        assert answer.status_code == status if status else answer.is_success, answer.text
+        return answer.json()
+
+
+def checked(answer: Any, status: int) -> Any:
+    """Return the JSON of an answer that must have this status."""
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def one_file_index(name: str, content: bytes) -> tuple[Index, bytes]:
+    """Return the index of a bundle with one file, which nobody will ever load, and that file."""
+    digest = digests.of_bytes(content)
+    tensor = TensorSpec("x", "FP32", (-1, 2))
+    made = Index(
+        format=1,
+        name=name,
+        kind="onnx",
+        model="model.onnx",
+        files=(FileEntry("model.onnx", len(content), digest),),
+        signature=Signature((tensor,), (tensor,)),
+    )
+    return made, content
+
+
+@contextlib.contextmanager
+def running(data: Path, **settings: Any) -> Iterator[Registry]:
+    """Give a registry on this directory; closes it at the end."""
+    clock = SetClock()
+    parts = services(data, clock=clock, **settings)
+    keys.ensure_admin(parts.engine, parts.settings.secrets_directory, now=clock.now())
+    key = (parts.settings.secrets_directory / "admin.key").read_text().strip()
+    app = create_app(parts)
+    headers = {"Authorization": f"Bearer {key}"}
+    with (
+        TestClient(app, URL, headers=headers, raise_server_exceptions=False) as http,
+        TestClient(app, URL, raise_server_exceptions=False) as bare,
+    ):
+        yield Registry(parts, clock, key, http, bare)
+    parts.engine.dispose()
+
+
+@contextlib.contextmanager
+def listening(registry: Registry, *, port: int = 0) -> Iterator[str]:
+    """Serve a registry over TLS, on any free port if none is named; give its URL."""
+    authority = registry.services.authority
+    config = uvicorn.Config(
+        create_app(registry.services),
+        ssl_certfile=authority.server_cert_file,
+        ssl_keyfile=authority.server_key_file,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
