@@ -1,0 +1,147 @@
+"""The agent's parts, made and wired: one place that knows who needs whom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_agent import events, memory
+from edge_agent.account import Account, Place
+from edge_agent.events import Event, News
+from edge_agent.fetch import Fetcher
+from edge_agent.hands import Hands
+from edge_agent.listeners import Listeners
+from edge_agent.minder import Hooks
+from edge_agent.outbox import Outbox
+from edge_agent.porter import Porter
+from edge_agent.releases import Releases
+from edge_agent.settings import AgentSettings
+from edge_agent.states import State
+from edge_agent.status import StatusServer
+from edge_agent.telemetry import TelemetryPath, TelemetrySettings
+from edge_agent.timers import Timers
+from edge_agent.uplink import Uplink
+from edge_agent.workers import WorkerSupervisor
+from runtime import files
+from runtime.clock import Clock
+from runtime.digests import Digest
+from runtime.retry import Backoff
+
+__all__ = ["Parts", "Place", "assemble"]
+
+BYTES_PER_KILOBIT = 125
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that works for the owner thread."""
+
+    outbox: Outbox
+    telemetry: TelemetryPath
+    listeners: Listeners
+    account: Account
+    workers: WorkerSupervisor
+    porter: Porter
+    hands: Hands
+    timers: Timers
+    status: StatusServer
+
+    def shut_down(self, uplink: Uplink, timeout_s: float) -> None:
+        """End everything, each part before those that it needs; each has `timeout_s` for it."""
+        self.status.stop()
+        self.workers.stop_all(timeout_s)
+        uplink.stop(timeout_s)
+        self.porter.stop(timeout_s)
+        self.telemetry.stop(timeout_s)
+        self.outbox.close()
+        self.listeners.close_all()
+
+
+def assemble(
+    place: Place,
+    settings: AgentSettings,
+    uplink: Uplink,
+    state: State,
+    *,
+    clock: Clock,
+    put: Callable[[Event | News], None],
+    keep: Callable[[], set[Digest]],
+    troubles: dict[str, str],
+) -> Parts:
+    """Make all parts below `place.data`; start none of them."""
+    listeners = Listeners(place.data / "run", settings.http)
+    outbox, telemetry = _telemetry(place, settings, uplink, clock)
+    account = Account(
+        place,
+        state,
+        reserve_mb=settings.reserve_mb,
+        clock=clock,
+        telemetry=telemetry,
+        listeners=listeners,
+        troubles=troubles,
+    )
+    workers = _workers(place, settings, listeners, telemetry, put)
+    releases = Releases(place.data)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases), put)
+    timers = Timers()
+    hands = Hands(
+        releases=releases,
+        porter=porter,
+        workers=workers,
+        telemetry=telemetry,
+        timers=timers,
+        clock=clock,
+        keep=keep,
+        put=put,
+    )
+    status = StatusServer(place.data / "run", account.status)
+    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, status)
+
+
+def _telemetry(
+    place: Place, settings: AgentSettings, uplink: Uplink, clock: Clock
+) -> tuple[Outbox, TelemetryPath]:
+    cap_bytes = settings.outbox_cap_mb * memory.MIB
+    outbox = Outbox(place.data / "outbox.sqlite3", cap_bytes=cap_bytes)
+    path = TelemetryPath(
+        outbox,
+        files.make_directory(place.data / "spool"),
+        uplink.publish,
+        device=place.device,
+        clock=clock,
+        settings=TelemetrySettings(flush_s=settings.flush_s),
+    )
+    return outbox, path
+
+
+def _workers(
+    place: Place,
+    settings: AgentSettings,
+    listeners: Listeners,
+    telemetry: TelemetryPath,
+    put: Callable[[Event | News], None],
+) -> WorkerSupervisor:
+    inbox = files.make_directory(place.data / "inbox")
+    hooks = Hooks(
+        put=put,
+        spooled=telemetry.spooled,
+        source_trouble=lambda *told: put(events.SourceTrouble(*told)),
+    )
+    return WorkerSupervisor(
+        place.data,
+        listeners=listeners,
+        source_roots=(str(inbox.absolute()), *settings.source_roots),
+        hooks=hooks,
+    )
+
+
+def _fetcher(place: Place, settings: AgentSettings, uplink: Uplink, releases: Releases) -> Fetcher:
+    return Fetcher(
+        releases.blobs,
+        releases.downloads,
+        uplink.ask,
+        place.ca_file,
+        base_url=place.base_url,
+        reserve_bytes=settings.reserve_mb * memory.MIB,
+        bytes_per_s=settings.download_kbps * BYTES_PER_KILOBIT or None,
+        # Short waits here: the long ones are the mind's, and a new connection cuts those short.
+        backoff=Backoff(first_s=0.5, most_s=4.0),
+    )

@@ -1,0 +1,37 @@
+"""Why the agent cannot do what it was asked.
+
+PackhorseError
+├── NotEnrolledError     this device has no identity yet        enrol it
+├── AlreadyRunningError  another agent has this data directory  stop it
+└── NotRunningError      no agent has it                        start it
+"""
+
+from pathlib import Path
+
+from runtime.errors import PackhorseError
+
+
+class NotEnrolledError(PackhorseError):
+    """The device does not know its registry."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(
+            f"{data} has no identity: run `packhorse-agent enrol --url … --token … --data {data}`"
+        )
+        self.data = data
+
+
+class AlreadyRunningError(PackhorseError):
+    """Two agents would run every model twice and tear each other's files."""
+
+    def __init__(self, data: Path, pid: str) -> None:
+        super().__init__(
+            f"{data} is in use by the agent with process id {pid or '?'}: stop it first"
+        )
+        self.data, self.pid = data, pid
+
+
+class NotRunningError(PackhorseError):
+    """Nobody answers at the agent's or a module's socket."""
+
+    retryable = True

@@ -1,0 +1,149 @@
+"""What happens to the agent, as values: each goes through the owner thread's queue, once.
+
+Events are for the mind (states.py); news are for the agent itself, and never get there.
+"""
+
+import msgspec
+
+from runtime.messages import Desired
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Anything that happens."""
+
+
+class Boot(Event, frozen=True):
+    """The agent has started, with the state that its journal held."""
+
+    boot_id: str
+    """Another one than last time: the whole device has restarted."""
+
+
+class DesiredReceived(Event, frozen=True):
+    """The registry says what shall run; already checked by desired.py."""
+
+    desired: Desired
+
+
+class LinkUp(Event, frozen=True):
+    """The registry can be reached again."""
+
+
+class TimerKey(msgspec.Struct, frozen=True):
+    """Names a timer; setting it again replaces it."""
+
+    module: str
+    kind: str
+    """retry, restart, start, check, soak or stable."""
+    slot: int = 0
+
+
+class TimerFired(Event, frozen=True):
+    """A timer that was set has run out."""
+
+    key: TimerKey
+
+
+class Fetched(Event, frozen=True):
+    """All blobs of a bundle are on the disk."""
+
+    module: str
+    job: int
+
+
+class FetchProgress(Event, frozen=True):
+    """Bytes have come."""
+
+    module: str
+    job: int
+    done_bytes: int
+    total_bytes: int
+
+
+class Verified(Event, frozen=True):
+    """The bundle's files are laid out, and each has the digest that the index names."""
+
+    module: str
+    job: int
+
+
+class JobFailed(Event, frozen=True):
+    """A fetch or a verification did not work."""
+
+    module: str
+    job: int
+    text: str
+    retryable: bool
+    refetch: bool = False
+    """What is on the disk was damaged and is gone: fetch it again."""
+
+
+class WorkerEvent(Event, frozen=True):
+    """Anything that one worker process says or suffers."""
+
+    module: str
+    slot: int
+
+
+class WorkerLoaded(WorkerEvent, frozen=True):
+    """The model is in memory."""
+
+
+class WorkerChecked(WorkerEvent, frozen=True):
+    """The bundle's own check has run."""
+
+    ok: bool
+    text: str
+
+
+class WorkerAccepting(WorkerEvent, frozen=True):
+    """It takes traffic."""
+
+
+class SourcesStopped(WorkerEvent, frozen=True):
+    """It reads no source any more, and all that they gave is in the spool."""
+
+
+class WorkerFailed(WorkerEvent, frozen=True):
+    """It cannot load its bundle."""
+
+    text: str
+
+
+class WorkerExited(WorkerEvent, frozen=True):
+    """The process has ended."""
+
+    text: str
+    final: bool = False
+    """It broke a limit of its own bundle: trying it again would end the same way."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """Anything that changes nothing about what runs."""
+
+
+class Heard(News, frozen=True):
+    """The registry has spoken; nobody has read it yet."""
+
+    about: str
+    """desired or ack."""
+    payload: bytes
+
+
+class LinkChanged(News, frozen=True):
+    """The link came up, or went down for a reason."""
+
+    reason: str
+    """Empty: it is up."""
+
+
+class SourceTrouble(News, frozen=True):
+    """A source cannot be read, or can again (`text` empty)."""
+
+    module: str
+    source: str
+    text: str
+
+
+class StopAsked(News, frozen=True):
+    """The agent shall end."""

@@ -1,0 +1,83 @@
+"""What a device is: things that do not change while the agent runs. No heavy imports."""
+
+import os
+import sys
+from pathlib import Path
+
+from edge_agent.memory import MIB
+
+ROOT = Path("/")
+
+
+def agent_version() -> str:
+    """Return the version of the installed distribution, by the name of its metadata.
+
+    importlib.metadata says the same and keeps 2 MB of memory for it.
+    """
+    for place in sys.path:
+        for found in sorted(Path(place or ".").glob("packhorse-*.dist-info")):
+            return found.name.removeprefix("packhorse-").removesuffix(".dist-info")
+    return "unknown"
+
+
+def collect(root: Path = ROOT) -> dict[str, str]:
+    """Return the device's facts; `root` is where /proc, /dev and /etc are looked for."""
+    system = os.uname()
+    return {
+        "arch": system.machine,
+        "os": _os_name(root),
+        "kernel": system.release,
+        "hostname": system.nodename,
+        "board": _first_line(root / "proc/device-tree/model"),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "agent": agent_version(),
+        "cpus": str(os.cpu_count() or 1),
+        "memory_mb": str(_memory_mb(root)),
+        "accelerator": accelerator(root),
+    }
+
+
+def accelerator(root: Path = ROOT) -> str:
+    """Return 'jetson', 'nvidia', 'hailo', 'coral' or 'none', by what its driver leaves."""
+    signs = {
+        "jetson": ("etc/nv_tegra_release", "dev/nvhost-gpu", "dev/nvhost-ctrl-gpu"),
+        "nvidia": ("proc/driver/nvidia/version",),
+        "hailo": ("dev/hailo0",),
+        "coral": ("dev/apex_0",),
+    }
+    for name, paths in signs.items():
+        if any((root / path).exists() for path in paths):
+            return name
+    return "none"
+
+
+def boot_id(root: Path = ROOT) -> str:
+    """Return what the kernel calls this boot; '' where it does not say."""
+    return _first_line(root / "proc/sys/kernel/random/boot_id")
+
+
+def _os_name(root: Path) -> str:
+    try:
+        lines = (root / "etc/os-release").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return os.uname().sysname
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    return values.get("PRETTY_NAME", os.uname().sysname).strip("\"'")
+
+
+def _memory_mb(root: Path) -> int:
+    for line in _text(root / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024 // MIB
+    return 0
+
+
+def _first_line(path: Path) -> str:
+    return _text(path).strip("\0\n ").partition("\n")[0]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

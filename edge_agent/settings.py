@@ -1,0 +1,145 @@
+"""All that a device's operator may set: `{data}/agent.toml`, then the environment on top.
+
+A variable is the field's name in capitals after `PACKHORSE_AGENT_`; its value is written as in
+TOML (`PACKHORSE_AGENT_HTTP='{digits = 8080}'`), where plain text needs no quotes.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge_agent.turn import Limits
+from runtime.errors import InvalidError
+
+PREFIX = "PACKHORSE_AGENT_"
+NOT_FIELDS = frozenset({"DATA", "CONFIG", "TOKEN"})
+"""Read by the command line, not here."""
+MAX_FILE_BYTES = 256 * 1024
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Megabytes = Annotated[int, Meta(ge=0, le=1_000_000)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fields of agent.toml."""
+
+    heartbeat_s: Seconds = 60.0
+    """A report goes out this often even if nothing has changed; after three of these without a
+    word the registry counts the device as lost."""
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    """MQTT keep-alive; raise it where every byte costs."""
+    reconnect_most_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
+    """The longest wait between two tries to connect; waits are random, so that a fleet that lost
+    its broker in one moment does not come back in one."""
+    source_roots: tuple[str, ...] = ()
+    """Directories below which `directory:` sources may read, beside `{data}/inbox`."""
+    http: dict[str, Port] = {}
+    """Module name to a port on 127.0.0.1 where it answers too, beside its Unix socket."""
+    crash_limit: Annotated[int, Meta(ge=1, le=1000)] = 5
+    """So many crashes without stable running between are a crash loop."""
+    stable_s: Seconds = 60.0
+    """A worker that has served this long is stable."""
+    start_timeout_s: Seconds = 120.0
+    """A model that has not loaded after this is refused."""
+    check_timeout_s: Seconds = 120.0
+    """A check that has not ended after this has failed."""
+    outbox_cap_mb: Annotated[int, Meta(ge=8, le=1_000_000)] = 128
+    """What the telemetry that waits for the registry may use of the disk."""
+    reserve_mb: Megabytes = 64
+    """What a download leaves free on the disk; less than this is reported as a trouble."""
+    download_kbps: Annotated[int, Meta(ge=0)] = 0
+    """Downloads use at most this many kilobits a second on average; 0: no limit."""
+    flush_s: Seconds = 2.0
+    """A record waits at most this long for others to travel with."""
+    log_format: Literal["plain", "json"] = "plain"
+    """json: one object a line, for log collectors."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged at least."""
+
+    @property
+    def limits(self) -> Limits:
+        """Return what the rules of states.py go by."""
+        return Limits(
+            crash_limit=self.crash_limit,
+            stable_s=self.stable_s,
+            start_timeout_s=self.start_timeout_s,
+            check_timeout_s=self.check_timeout_s,
+        )
+
+
+def default_data(home: Path, *, root: bool) -> Path:
+    """Return the data directory where none is given."""
+    return Path("/var/lib/packhorse") if root else home / ".local/share/packhorse-agent"
+
+
+def load(file: Path | None, environment: Mapping[str, str]) -> AgentSettings:
+    """Return the settings; raise InvalidError naming the field, its value and what would do.
+
+    `file` None or missing: defaults.
+    """
+    values = _from_file(file) if file is not None and file.exists() else {}
+    values.update(_from_environment(environment))
+    return of(values)
+
+
+def of(values: Mapping[str, Any]) -> AgentSettings:
+    """Return settings with these values and defaults for the rest; raise InvalidError."""
+    for name in values:
+        if name not in AgentSettings.__struct_fields__:
+            raise InvalidError(name, values[name], _nearest(name))
+    try:
+        made = msgspec.convert(dict(values), AgentSettings)
+    except msgspec.ValidationError as error:
+        field = str(error).rpartition("$.")[2].partition("`")[0].partition("[")[0]
+        raise InvalidError(field, values.get(field.split(".")[0]), str(error)) from error
+    for root in made.source_roots:
+        if not Path(root).is_absolute():
+            raise InvalidError("source_roots", root, "give absolute paths")
+    return made
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    data = file.read_bytes()
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidError(str(file), f"{len(data)} bytes", f"at most {MAX_FILE_BYTES}")
+    return _parse_toml(data, str(file))
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if name.startswith(PREFIX) and (field := name[len(PREFIX) :]) not in NOT_FIELDS:
+            values[field.lower()] = _value(text)
+    return values
+
+
+def _value(text: str) -> Any:
+    try:
+        return _parse_toml(f"value = {text}\n".encode(), "environment")["value"]
+    except InvalidError:
+        return text
+
+
+def _parse_toml(data: bytes, where: str) -> dict[str, Any]:
+    # Here and not above: most devices have neither file nor variables.
+    if sys.version_info >= (3, 11):
+        import tomllib as toml  # noqa: PLC0415
+    else:
+        import tomli as toml  # noqa: PLC0415
+    try:
+        return toml.loads(data.decode("utf-8"))
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(where, data[:60], f"write it as TOML: {error}") from error
+
+
+def _nearest(name: str) -> str:
+    import difflib  # noqa: PLC0415 - only for this message
+
+    near = difflib.get_close_matches(name, AgentSettings.__struct_fields__, n=1)
+    fields = ", ".join(AgentSettings.__struct_fields__)
+    return f"did you mean {near[0]}?" if near else f"the settings are {fields}"

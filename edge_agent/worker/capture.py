@@ -1,0 +1,236 @@
+"""From predictions to records in the spool, before anyone hears of the prediction.
+
+One thread of its own tells the agent about new records and makes them durable. It sleeps while
+there are none.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edge_agent.spool import SpoolWriter
+from edge_agent.worker.protocol import Start
+from runtime.batches import Record
+from runtime.clock import Clock
+from runtime.errors import InvalidError, SpaceError
+from runtime.inference.tensors import Array, Arrays
+from runtime.serving.dataplane import Origin, Prediction
+
+log = logging.getLogger(__name__)
+
+MAX_OUTPUT_VALUES = 64
+"""Of each output; the rest is cut."""
+MAX_INPUT_VALUES = 16_384
+"""Of all inputs of a prediction together; larger ones are not captured, since half is no use."""
+MAX_TEXT_CHARS = 256
+MAX_ERROR_CHARS = 500
+TELL_S = 0.2
+"""Spooled is sent at most this often."""
+SYNC_S = 0.8
+"""Records are made durable this long after the first of them, at the latest."""
+
+
+class Recorder:
+    """Writes the records of one worker. Its methods may be called from any thread."""
+
+    def __init__(
+        self, spool: SpoolWriter, start: Start, clock: Clock, on_spooled: Callable[[], None]
+    ) -> None:
+        """Begin. `on_spooled` is called from the recorder's thread when there are new records."""
+        self._spool, self._start, self._clock, self._on_spooled = spool, start, clock, on_spooled
+        self._encoder = msgspec.msgpack.Encoder()
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._told, self._durable, self._closed = True, True, False
+        self._after_sync: list[Callable[[], None]] = []
+        self._full, self._unsynced = False, ""
+        self.dropped = 0
+        """Records of requests that the spool had no room for."""
+        self._count = 0
+        self._thread = threading.Thread(target=self._keep, name="recorder", daemon=True)
+        self._thread.start()
+
+    def saw(self, prediction: Prediction) -> None:
+        """Record a prediction. Without room, a request's is dropped and a source's is SpaceError.
+
+        So a client has its answer all the same, and a source waits with its next input.
+        """
+        capture, origin = self._start.capture, prediction.origin
+        outputs = inputs = None
+        if capture.outputs and prediction.outputs is not None:
+            outputs = {name: cut(array) for name, array in prediction.outputs.items()}
+        if self._is_sampled(prediction):
+            inputs = whole(prediction.inputs)
+        record = Record(
+            at=prediction.at,
+            module=self._start.module,
+            bundle=self._start.bundle,
+            model=self._start.model,
+            version=self._start.version,
+            latency_ms=prediction.latency_ms,
+            outputs=outputs,
+            inputs=inputs,
+            request=prediction.request,
+            source=None if origin is None else origin.source,
+            item=None if origin is None else origin.item,
+            position=None if origin is None else origin.position,
+            error=None if prediction.error is None else prediction.error[:MAX_ERROR_CHARS],
+        )
+        try:
+            self._append(record)
+        except SpaceError:
+            if origin is not None:
+                raise
+
+    def failed(self, origin: Origin, error: str) -> None:
+        """Record an input that never reached the model; raise SpaceError without room."""
+        record = Record(
+            at=self._clock.now(),
+            module=self._start.module,
+            bundle=self._start.bundle,
+            model=self._start.model,
+            version=self._start.version,
+            latency_ms=0.0,
+            source=origin.source,
+            item=origin.item,
+            position=origin.position,
+            error=error[:MAX_ERROR_CHARS],
+        )
+        self._append(record)
+
+    def after_sync(self, function: Callable[[], None]) -> None:
+        """Call a function, in another thread, once all that was recorded so far is durable."""
+        with self._lock:
+            self._after_sync.append(function)
+            self._durable = False
+            self._news.notify()
+
+    def sync(self) -> None:
+        """Make everything recorded so far durable, then call what waits for that."""
+        with self._lock:
+            waiting, self._after_sync = self._after_sync, []
+            self._durable = True
+        try:
+            self._spool.sync()
+        except OSError:
+            with self._lock:
+                self._after_sync[:0] = waiting
+                self._durable = False
+            raise
+        for function in waiting:
+            _call_quietly(function)
+
+    def close(self) -> None:
+        """End the thread, and make everything durable."""
+        with self._lock:
+            self._closed = True
+            self._news.notify()
+        self._thread.join()
+        try:
+            self.sync()
+        except OSError:
+            log.exception("spool not synced at the end")
+        self._spool.close()
+
+    def _append(self, record: Record) -> None:
+        try:
+            self._append_what_fits(record)
+        except SpaceError as error:
+            self.dropped += record.source is None
+            if not self._full:
+                self._full = True
+                log.error("records are dropped", extra={"reason": str(error)})  # noqa: TRY400 - no bug here
+            raise
+        if self._full:
+            self._full = False
+            log.info("records are kept again", extra={"dropped": self.dropped})
+        with self._lock:
+            if self._told or self._durable:
+                self._told = self._durable = False
+                self._news.notify()
+
+    def _append_what_fits(self, record: Record) -> None:
+        """Append a record; one that is too large goes without inputs, then without outputs."""
+        try:
+            return self._spool.append(self._encoder.encode(record))
+        except InvalidError:
+            if record.inputs is None and record.outputs is None:
+                raise
+        less = {"inputs": None} if record.inputs is not None else {"outputs": None}
+        return self._append_what_fits(msgspec.structs.replace(record, **less))
+
+    def _is_sampled(self, prediction: Prediction) -> bool:
+        """Draw by what identifies the prediction, so that a repeated item has the same lot."""
+        fraction = self._start.capture.inputs
+        if not 0 < fraction < 1:
+            return fraction >= 1
+        if prediction.origin is not None:
+            key = f"{prediction.origin.source}\n{prediction.origin.item}"
+        else:
+            self._count += 1
+            key = prediction.request or f"{prediction.at}\n{self._count}"
+        lot = hashlib.blake2b(key.encode(errors="replace"), digest_size=8).digest()
+        return int.from_bytes(lot, "big") < fraction * 2**64
+
+    def _keep(self) -> None:
+        """Tell and sync while there is something to, at most so often."""
+        waiting_since: float | None = None
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._closed or not (self._told and self._durable))
+                if self._closed:
+                    return
+                tell, self._told = not self._told, True
+            if tell:
+                self._on_spooled()
+            now = time.monotonic()
+            waiting_since = waiting_since or now
+            if now - waiting_since >= SYNC_S:
+                self._sync_quietly()
+                waiting_since = None
+            with self._news:
+                self._news.wait_for(lambda: self._closed, timeout=TELL_S)
+
+    def _sync_quietly(self) -> None:
+        try:
+            self.sync()
+        except OSError as error:
+            if not self._unsynced:
+                log.exception("records are not durable")
+            self._unsynced = str(error)
+        else:
+            self._unsynced = ""
+
+
+def cut(array: Array) -> Any:
+    """Return an output's values: nested as its shape says, or flat and cut if there are many."""
+    if array.size > MAX_OUTPUT_VALUES:
+        array = array.reshape(-1)[:MAX_OUTPUT_VALUES]
+    if array.dtype.kind in "OUS":
+        return _short(array.tolist())
+    return array.tolist()
+
+
+def whole(inputs: Arrays) -> dict[str, Any] | None:
+    """Return all inputs' values, nested; None if they are too many."""
+    if sum(array.size for array in inputs.values()) > MAX_INPUT_VALUES:
+        return None
+    return {name: array.tolist() for name, array in inputs.items()}
+
+
+def _short(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_short(value) for value in values]
+    return str(values)[:MAX_TEXT_CHARS]
+
+
+def _call_quietly(function: Callable[[], None]) -> None:
+    try:
+        function()
+    except OSError:
+        log.exception("not tidied up after a sync")
