@@ -1,0 +1,138 @@
+"""Deployments."""
+
+import dataclasses
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from cloud import schema, shapes, tables
+from cloud.api.dependencies import (
+    ActorDep,
+    Cursor,
+    Limit,
+    ReadSession,
+    ServicesDep,
+    WriteSession,
+)
+from cloud.registry import deployments
+from cloud.registry.deployments import Wish
+from cloud.registry.explain import DeviceState
+from runtime import messages
+from runtime.errors import InvalidError
+
+router = APIRouter(prefix="/deployments", tags=["deployments"])
+
+MAX_DEVICES = 1000
+DeviceLimit = Annotated[int, Query(ge=1, le=MAX_DEVICES)]
+
+
+@router.post("", status_code=201)
+def create(
+    body: shapes.NewDeployment, session: WriteSession, services: ServicesDep, actor: ActorDep
+) -> shapes.Deployment:
+    """Make a deployment; devices that match are told at once, later ones when they enrol."""
+    wish = Wish(
+        model=body.model,
+        selector=body.selector,
+        version=body.version,
+        module=body.module,
+        sources=None if body.sources is None else tuple(body.sources),
+        capture=messages.Capture(outputs=body.capture.outputs, inputs=body.capture.inputs),
+        soak_s=body.soak_s,
+        name=body.name,
+    )
+    return _deployment(deployments.create(session, wish, actor=actor, now=services.clock.now()))
+
+
+@router.get("")
+def list_deployments(
+    session: ReadSession, cursor: Cursor = None, limit: Limit = 50
+) -> schema.Page[shapes.Deployment]:
+    """Return deployments, newest first."""
+    found = deployments.page(session, before=_sequence(cursor), limit=limit)
+    following = str(found[-1].sequence) if len(found) == limit else None
+    return schema.Page(items=[_deployment(row) for row in found], next=following)
+
+
+@router.get("/{deployment}")
+def show(
+    deployment: str,
+    session: ReadSession,
+    services: ServicesDep,
+    cursor: Cursor = None,
+    limit: DeviceLimit = MAX_DEVICES,
+) -> shapes.DeploymentDetail:
+    """Return a deployment, how far it is, and for each device where it is and why."""
+    row = deployments.get(session, deployment)
+    found = deployments.states(
+        session, row, lease_s=services.settings.lease_s, now=services.clock.now()
+    )
+    shown = [state for state in found if state.device > (cursor or "")][: limit + 1]
+    following = shown[limit - 1].device if len(shown) > limit else None
+    return shapes.DeploymentDetail(
+        deployment=_deployment(row),
+        overview=shapes.Overview(**dataclasses.asdict(deployments.overview(found))),
+        devices=[_progress(state) for state in shown[:limit]],
+        next=following,
+    )
+
+
+@router.post("/{deployment}/cancel")
+def cancel(
+    deployment: str, session: WriteSession, services: ServicesDep, actor: ActorDep
+) -> shapes.Deployment:
+    """Withdraw a deployment: the one before decides again. Doing it again changes nothing."""
+    now = services.clock.now()
+    return _deployment(deployments.cancel(session, deployment, actor=actor, now=now))
+
+
+@router.post("/{deployment}/retry")
+def retry(
+    deployment: str, session: WriteSession, services: ServicesDep, actor: ActorDep
+) -> shapes.Deployment:
+    """Have devices that refused the bundle try it once more."""
+    now = services.clock.now()
+    return _deployment(deployments.retry(session, deployment, actor=actor, now=now))
+
+
+def _sequence(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdigit():
+        raise InvalidError("cursor", cursor, "send the `next` of the page before")
+    return int(cursor)
+
+
+def _deployment(row: tables.Deployment) -> shapes.Deployment:
+    return shapes.Deployment(
+        id=row.id,
+        name=row.name,
+        model=row.model,
+        version=row.version,
+        bundle=row.bundle,
+        module=row.module,
+        selector=row.selector,
+        sources=row.sources,
+        capture=shapes.Capture.model_validate(row.capture),
+        soak_s=row.soak_s,
+        attempt=row.attempt,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        cancelled_at=row.cancelled_at,
+    )
+
+
+def _progress(state: DeviceState) -> shapes.DeviceProgress:
+    running = state.running
+    return shapes.DeviceProgress(
+        device=state.device,
+        stage=state.stage.value,
+        reason=state.reason,
+        age_s=state.age_s,
+        presence=state.presence.value,
+        running=running
+        and shapes.Running(bundle=running.bundle, model=running.model, version=running.version),
+        generation_lag=state.generation_lag,
+        retrying=state.retrying,
+        healthy=state.healthy,
+    )

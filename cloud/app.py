@@ -1,0 +1,72 @@
+"""The registry's HTTP application: routes, keys, problems, limits."""
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from cloud.api import (
+    dependencies,
+    deployments,
+    devices,
+    downloads,
+    errors,
+    models,
+    public,
+    telemetry,
+)
+from cloud.api.limits import BodyLimit
+from cloud.services import Services
+from runtime.bundle.index import MAX_INDEX_BYTES
+
+__all__ = ["Services", "create_app"]
+
+PREFIX = "/api/v1"
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the application on these collaborators."""
+    # The schema tells nothing secret, but only who has a key needs it: see /api/v1/openapi.json.
+    # The interactive pages load scripts from elsewhere, which an edge site may not reach.
+    app = FastAPI(
+        title="Packhorse registry",
+        version=importlib.metadata.version("packhorse"),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    errors.install(app)
+    app.include_router(public.router)
+    app.include_router(downloads.router)
+    app.include_router(_guarded(app))
+    app.add_middleware(BodyLimit, limit_of=_limits(services))
+    return app
+
+
+def _guarded(app: FastAPI) -> APIRouter:
+    """Return every route that wants a key."""
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(dependencies.actor)])
+    for module in (models, devices, deployments, telemetry):
+        router.include_router(module.router)
+
+    @router.get("/openapi.json", include_in_schema=False)
+    def schema() -> dict[str, Any]:
+        return app.openapi()
+
+    return router
+
+
+def _limits(services: Services) -> Callable[[str], int]:
+    settings = services.settings
+
+    def limit_of(path: str) -> int:
+        if path.startswith(f"{PREFIX}/blobs/"):
+            return settings.max_blob_bytes
+        if path.startswith(f"{PREFIX}/models/"):
+            return MAX_INDEX_BYTES
+        return settings.max_body_bytes
+
+    return limit_of

@@ -1,0 +1,33 @@
+"""Progress bars on stderr, where a person watches."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def transfer(what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of so many bytes have passed; give what to call with each number more."""
+    if not sys.stderr.isatty() or total_bytes == 0:
+        yield lambda _count: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(what, total=total_bytes)
+        yield lambda count: bars.advance(bar, count)

@@ -1,0 +1,60 @@
+"""How options are written: NAME:VERSION, KEY=VALUE, 30s."""
+
+import re
+from collections.abc import Iterable
+
+from runtime.errors import InvalidError
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
+
+
+def reference(text: str) -> tuple[str, str]:
+    """Return name and version ("latest" if none is given) of NAME or NAME:VERSION."""
+    name, colon, version = text.partition(":")
+    if not name or (colon and not version) or ":" in version:
+        raise InvalidError("model", text, "write NAME or NAME:VERSION")
+    return name, version or "latest"
+
+
+def version_number(version: str) -> int | None:
+    """Return a version's number, or None for the newest."""
+    if version == "latest":
+        return None
+    if not version.isascii() or not version.isdigit():
+        raise InvalidError("version", version, "write a number from 1 on, or 'latest'")
+    return int(version)
+
+
+def duration(text: str, option: str) -> float:
+    """Return seconds; 30, 30s, 5min, 2h and 1d are understood."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or found[2] not in _UNITS:
+        raise InvalidError(option, text, "write a number and s, min, h or d, such as 30s")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """Return KEY=VALUE texts as a dictionary; several may stand in one text, with commas."""
+    made: dict[str, str] = {}
+    for text in ",".join(texts).split(","):
+        key, equals, value = text.strip().partition("=")
+        if not equals and not text.strip():
+            continue
+        if not key or not equals:
+            raise InvalidError(option, text, "write KEY=VALUE")
+        made[key] = value
+    return made
+
+
+def label_changes(texts: Iterable[str]) -> dict[str, str | None]:
+    """Return KEY=VALUE (set) and KEY- (remove) texts as changes."""
+    changes: dict[str, str | None] = {}
+    for text in texts:
+        if text.endswith("-") and "=" not in text and len(text) > 1:
+            changes[text[:-1]] = None
+        else:
+            changes |= pairs([text], "label")
+    if not changes:
+        raise InvalidError("label", "", "write KEY=VALUE to set, KEY- to remove")
+    return changes

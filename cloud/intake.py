@@ -1,0 +1,104 @@
+"""Everything that devices publish, sorted into queues by what it carries.
+
+One connection with a lasting session: the broker keeps each message until it is acked, which
+happens after the commit that it led to. The link's thread only puts into bounded queues; when one
+is full that thread waits, the socket fills, and the broker holds the rest: back-pressure without a
+line of code at the broker. So nothing that a full queue depends on may be sent over this link; the
+registry publishes over another (see cloud.serve).
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from runtime import topics
+from runtime.errors import InvalidError
+from runtime.link import Connected, Disconnected, LinkEvent, Received
+from runtime.topics import Channel, DeviceId
+
+log = logging.getLogger(__name__)
+
+CLIENT_ID = "packhorse-ingest"
+"""Fixed, since the broker keeps the session under it."""
+SUBSCRIPTIONS = tuple((topics.every_device(channel), 1) for channel in topics.FROM_DEVICE)
+DEPTH = 256
+"""Messages that wait in one queue."""
+_LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A message from a device, as its topic says; the broker sees to it that no other can."""
+
+    device: DeviceId
+    message: Received
+    received_at: float
+    """Registry clock, seconds since 1970."""
+
+
+Inbox = queue.Queue[Arrival]
+
+
+@dataclass
+class Intake:
+    """The inbox of the ingest link."""
+
+    stopping: threading.Event
+    ack: Callable[[Received], None]
+    now: Callable[[], float]
+    on_connected: Callable[[], None] = lambda: None
+    telemetry: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
+    states: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
+    """Reports and presences, in the order in which they came."""
+    requests: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
+
+    def put(self, event: LinkEvent) -> None:
+        """Take an event from the link's thread; wait while the queue that it belongs in is full."""
+        match event:
+            case Received():
+                self._sort(event)
+            case Connected():
+                self.on_connected()
+            case Disconnected():
+                pass
+
+    def _sort(self, message: Received) -> None:
+        try:
+            topic = topics.parse(message.topic)
+        except InvalidError:
+            log.warning("message on a strange topic dropped", extra={"topic": message.topic[:200]})
+            self.ack(message)
+            return
+        arrival = Arrival(topic.device, message, self.now())
+        match topic.channel:
+            case Channel.TELEMETRY:
+                self._wait_for_room(self.telemetry, arrival)
+            case Channel.REQUEST:
+                self._wait_for_room(self.requests, arrival)
+            case _:
+                self._wait_for_room(self.states, arrival)
+
+    def _wait_for_room(self, inbox: Inbox, arrival: Arrival) -> None:
+        while not self.stopping.is_set():
+            try:
+                inbox.put(arrival, timeout=_LOOK_S)
+            except queue.Full:
+                continue
+            return
+
+
+def take(inbox: Inbox, *, most: int, wait_s: float) -> list[Arrival]:
+    """Return what is there, at most so many; wait for the first one only.
+
+    Not waiting for more costs nothing: while one group is being committed, the next one gathers.
+    """
+    group: list[Arrival] = []
+    try:
+        group.append(inbox.get(timeout=wait_s))
+        while len(group) < most:
+            group.append(inbox.get_nowait())
+    except queue.Empty:
+        pass
+    return group

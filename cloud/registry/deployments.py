@@ -1,0 +1,214 @@
+"""Deployments: what shall run where, and how far it is."""
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from sqlmodel import Session, col, select
+
+from cloud import tables
+from cloud.errors import ConflictError, NotFoundError
+from cloud.registry import desired, devices, events, explain, intents, models, selectors
+from cloud.registry.explain import DeviceState, Stage
+from cloud.registry.intents import Intent
+from runtime import topics
+from runtime.errors import InvalidError
+from runtime.messages import Capture
+
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+MAX_SOURCES = 32
+MAX_SOURCE_CHARS = 1024
+MAX_SOAK_S = 86400.0
+MAX_NAME_CHARS = 200
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What an operator asks for."""
+
+    model: str
+    selector: str
+    version: int | None = None
+    """None: the newest."""
+    module: str | None = None
+    """None: called like the model."""
+    sources: tuple[str, ...] | None = None
+    """None: what the bundle says."""
+    capture: Capture = field(default_factory=Capture)
+    soak_s: float = 30.0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How far a deployment is, over all devices that it selects now."""
+
+    selected: int
+    healthy: int
+    by_stage: dict[str, int]
+    by_presence: dict[str, int]
+    complete: bool
+    """Every device that it decides has said that it runs this; never with none at all."""
+    settled: bool
+    """Every such device runs this or gave up: waiting longer changes nothing by itself."""
+
+
+def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.Deployment:
+    """Make a deployment and the desired states that follow; raises Invalid or NotFoundError."""
+    _check(wish)
+    version = models.version(session, wish.model, wish.version or models.LATEST)
+    row = tables.Deployment(
+        id="dep-" + "".join(secrets.choice(_BASE32) for _ in range(8)),
+        name=wish.name,
+        model=version.model,
+        version=version.number,
+        bundle=version.bundle,
+        module=topics.device_id(wish.module or wish.model, "module"),
+        selector=wish.selector,
+        sources=None if wish.sources is None else list(wish.sources),
+        capture=msgspec.to_builtins(wish.capture),
+        soak_s=wish.soak_s,
+        created_at=now,
+        created_by=actor,
+    )
+    session.add(row)
+    session.flush()
+    changed = desired.recompute(session, now=now)
+    data = {
+        "model": row.model,
+        "version": row.version,
+        "bundle": row.bundle,
+        "selector": row.selector,
+        "devices": len(changed),
+    }
+    events.add(session, at=now, actor=actor, kind="deployment.created", subject=row.id, data=data)
+    return row
+
+
+def _check(wish: Wish) -> None:
+    selectors.parse(wish.selector)
+    if not 0 <= wish.capture.inputs <= 1:
+        raise InvalidError("capture.inputs", wish.capture.inputs, "give a fraction from 0 to 1")
+    if not 0 <= wish.soak_s <= MAX_SOAK_S:
+        raise InvalidError("soak_s", wish.soak_s, f"give 0 to {MAX_SOAK_S:.0f} seconds")
+    if len(wish.name) > MAX_NAME_CHARS:
+        raise InvalidError("name", wish.name, f"use at most {MAX_NAME_CHARS} characters")
+    sources = wish.sources or ()
+    if len(sources) > MAX_SOURCES or len(set(sources)) != len(sources):
+        raise InvalidError("sources", sources, f"give at most {MAX_SOURCES}, each once")
+    for source in sources:
+        scheme, colon, _rest = source.partition(":")
+        if not colon or not scheme.isalnum() or len(source) > MAX_SOURCE_CHARS:
+            raise InvalidError("sources", source, "give URIs, such as directory:inbox")
+
+
+def get(session: Session, deployment: str) -> tables.Deployment:
+    """Return a deployment; raise NotFoundError if there is none."""
+    query = select(tables.Deployment).where(tables.Deployment.id == deployment)
+    row = session.exec(query).one_or_none()
+    if row is None:
+        raise NotFoundError("deployment", deployment, "see `packhorse deployments list`")
+    return row
+
+
+def page(session: Session, *, before: int | None, limit: int) -> Sequence[tables.Deployment]:
+    """Return up to `limit` deployments, newest first, older than number `before`."""
+    query = select(tables.Deployment)
+    if before is not None:
+        query = query.where(col(tables.Deployment.sequence) < before)
+    return session.exec(query.order_by(col(tables.Deployment.sequence).desc()).limit(limit)).all()
+
+
+def cancel(session: Session, deployment: str, *, actor: str, now: float) -> tables.Deployment:
+    """Withdraw a wish: on each device the newest other deployment of the module decides again.
+
+    Where there is none, the module is removed. A deployment that is cancelled already stays so.
+    """
+    row = get(session, deployment)
+    if row.cancelled_at is None:
+        row.cancelled_at = now
+        session.add(row)
+        session.flush()
+        desired.recompute(session, now=now)
+        events.add(session, at=now, actor=actor, kind="deployment.cancelled", subject=row.id)
+    return row
+
+
+def retry(session: Session, deployment: str, *, actor: str, now: float) -> tables.Deployment:
+    """Have devices that refused this bundle try it again; raise ConflictError if cancelled."""
+    row = get(session, deployment)
+    if row.cancelled_at is not None:
+        raise ConflictError(f"deployment: {row.id} was cancelled: make a new one")
+    row.attempt += 1
+    session.add(row)
+    session.flush()
+    desired.recompute(session, now=now)
+    events.add(
+        session,
+        at=now,
+        actor=actor,
+        kind="deployment.retried",
+        subject=row.id,
+        data={"attempt": row.attempt},
+    )
+    return row
+
+
+def states(
+    session: Session, row: tables.Deployment, *, lease_s: float, now: float
+) -> list[DeviceState]:
+    """Return where each device is that the deployment selects, by id; none if it is cancelled.
+
+    `lease_s` holds for devices that did not tell their own.
+    """
+    if row.cancelled_at is not None:
+        return []
+    rivals = [wish for wish in desired.active(session) if wish.spec.name == row.module]
+    own = desired.intent(row)
+    wanted = explain.Wanted(row.id, row.bundle, row.module, row.attempt)
+    query = (
+        select(tables.Device, tables.Desired)
+        .join(tables.Desired, col(tables.Desired.device) == col(tables.Device.id))
+        .order_by(col(tables.Device.id))
+    )
+    return [
+        explain.explain(wanted, _view(device, state, rivals, row, lease_s), now=now)
+        for device, state in session.exec(query)
+        if own.selects(desired.target(device))
+    ]
+
+
+def _view(
+    device: tables.Device,
+    state: tables.Desired,
+    rivals: Sequence[Intent],
+    row: tables.Deployment,
+    lease_s: float,
+) -> explain.View:
+    winner = intents.winners(desired.target(device), rivals)[row.module]
+    return explain.View(
+        device=device.id,
+        online=device.online,
+        lease_s=device.lease_s or lease_s,
+        last_seen=device.last_seen,
+        generation=state.generation,
+        published_generation=state.published_generation,
+        reported=devices.reported(device),
+        reported_at=device.reported_at,
+        winner=winner.spec.deployment,
+    )
+
+
+def overview(found: Sequence[DeviceState]) -> Overview:
+    """Return the sum of device states; one that a newer deployment decides holds nothing up."""
+    own = [state for state in found if state.stage is not Stage.SUPERSEDED]
+    return Overview(
+        selected=len(found),
+        healthy=sum(state.healthy for state in found),
+        by_stage=dict(Counter(state.stage.value for state in found)),
+        by_presence=dict(Counter(state.presence.value for state in found)),
+        complete=bool(own) and all(state.converged for state in own),
+        settled=bool(found) and all(state.converged or state.gave_up for state in own),
+    )

@@ -1,0 +1,153 @@
+"""Desired state in the database: recomputed when a deployment or a device changes.
+
+Pure decisions are in `cloud.registry.intents`. `recompute` raises a device's generation only when
+its modules change; the publisher sends every row whose published generation is behind.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlmodel import Session, col, select, update
+
+from cloud import tables
+from cloud.registry import intents
+from cloud.registry.intents import Intent, Target, desired_for
+from cloud.services import Change, mark
+from runtime import messages
+from runtime.digests import Digest
+from runtime.errors import InvalidError
+from runtime.messages import Capture, Desired, ModuleSpec
+from runtime.topics import DeviceId
+
+__all__ = ["desired_for", "intent", "lagging", "mark_published", "read", "recompute", "target"]
+
+
+def target(device: tables.Device) -> Target:
+    """Return a device as far as selection goes."""
+    return Target(device.id, device.labels, device.facts, revoked=device.revoked_at is not None)
+
+
+def intent(row: tables.Deployment) -> Intent:
+    """Return a deployment's wish."""
+    assert row.sequence is not None, "read from the database"
+    spec = ModuleSpec(
+        name=row.module,
+        bundle=Digest(row.bundle),
+        model=row.model,
+        version=row.version,
+        deployment=row.id,
+        attempt=row.attempt,
+        sources=None if row.sources is None else tuple(row.sources),
+        capture=msgspec.convert(row.capture, Capture),
+        soak_s=row.soak_s,
+    )
+    return Intent(sequence=row.sequence, selector=row.selector, spec=spec)
+
+
+def active(session: Session) -> list[Intent]:
+    """Return all deployments that were not cancelled."""
+    query = select(tables.Deployment).where(col(tables.Deployment.cancelled_at).is_(None))
+    return [intent(row) for row in session.exec(query)]
+
+
+def recompute(
+    session: Session, devices: Iterable[DeviceId] | None = None, *, now: float
+) -> list[DeviceId]:
+    """Bring the desired rows of these devices (None: all) up to date; return those that changed.
+
+    Devices that are not enrolled are passed over. Marks Change.DESIRED on the session.
+    """
+    query = select(tables.Device, tables.Desired).join(
+        tables.Desired, col(tables.Desired.device) == col(tables.Device.id), isouter=True
+    )
+    if devices is not None:
+        query = query.where(col(tables.Device.id).in_(list(devices)))
+    wishes = active(session)
+    changed = [
+        DeviceId(device.id)
+        for device, row in session.exec(query).all()
+        if _update(session, device.id, row, intents.desired_for(target(device), wishes), now)
+    ]
+    if changed:
+        mark(session, Change.DESIRED)
+    return changed
+
+
+def _update(
+    session: Session,
+    device: str,
+    row: tables.Desired | None,
+    modules: tuple[ModuleSpec, ...],
+    now: float,
+) -> bool:
+    if row is not None and _message(row).modules == modules:
+        return False
+    generation = 1 if row is None else row.generation + 1
+    payload = messages.encode(
+        Desired(device=device, generation=generation, issued_at=now, modules=modules)
+    )
+    if len(payload) > messages.MAX_MESSAGE_BYTES:
+        raise InvalidError(
+            "deployment",
+            f"{len(payload)} bytes of desired state for {device}",
+            f"a device takes at most {messages.MAX_MESSAGE_BYTES}: cancel old deployments",
+        )
+    if row is None:
+        row = tables.Desired(device=device, generation=generation, body="")
+    row.generation, row.body = generation, payload.decode()
+    session.add(row)
+    return True
+
+
+def renew(session: Session, device: DeviceId, *, now: float, above: int = 0) -> None:
+    """Raise the generation, beyond `above` too, even if nothing changed.
+
+    A device that enrolled again must be told; one that has seen more than we know, heard.
+    """
+    row = session.get(tables.Desired, device)
+    if row is None:
+        recompute(session, [device], now=now)
+        return
+    generation = max(row.generation, above) + 1
+    message = msgspec.structs.replace(_message(row), generation=generation, issued_at=now)
+    row.generation, row.body = message.generation, messages.encode(message).decode()
+    session.add(row)
+    mark(session, Change.DESIRED)
+
+
+def read(session: Session, device: DeviceId) -> Desired | None:
+    """Return what a device shall run; None if it never enrolled."""
+    row = session.get(tables.Desired, device)
+    return None if row is None else _message(row)
+
+
+def _message(row: tables.Desired) -> Desired:
+    return messages.decode(Desired, row.body.encode())
+
+
+def lagging(session: Session, *, everything: bool = False) -> Sequence[tables.Desired]:
+    """Return the rows that the broker does not have yet, or all rows."""
+    query = select(tables.Desired)
+    if not everything:
+        query = query.where(tables.Desired.published_generation < tables.Desired.generation)
+    return session.exec(query).all()
+
+
+def mark_published(session: Session, device: DeviceId, generation: int) -> None:
+    """Note that the broker has this generation; an older note never replaces a newer one."""
+    session.exec(
+        update(tables.Desired)
+        .where(col(tables.Desired.device) == device)
+        .where(col(tables.Desired.published_generation) < generation)
+        .values(published_generation=generation)
+    )
+
+
+def mark_unpublished(session: Session, device: DeviceId) -> None:
+    """Have the row published again: the device has not seen it."""
+    session.exec(
+        update(tables.Desired)
+        .where(col(tables.Desired.device) == device)
+        .values(published_generation=0)
+    )
+    mark(session, Change.DESIRED)

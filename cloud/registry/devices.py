@@ -1,0 +1,209 @@
+"""Devices: what they are called, what they told, and which of them may connect."""
+
+import logging
+from collections.abc import Mapping
+
+import msgspec
+from sqlmodel import Session, col, or_, select
+
+from cloud import tables
+from cloud.errors import NotFoundError
+from cloud.registry import desired, events, selectors
+from cloud.services import Change, mark
+from runtime.errors import InvalidError
+from runtime.messages import ModuleReport, Phase, Presence, Reported
+from runtime.topics import DeviceId
+
+log = logging.getLogger(__name__)
+
+MAX_LABELS = 64
+MAX_FACTS = 64
+
+
+def get(session: Session, device: str) -> tables.Device:
+    """Return a device; raise NotFoundError if it never enrolled."""
+    row = session.get(tables.Device, device)
+    if row is None:
+        raise NotFoundError("device", device, "see `packhorse devices list`")
+    return row
+
+
+def page(
+    session: Session, *, after: str, limit: int, selector: str | None = None
+) -> list[tables.Device]:
+    """Return up to `limit` devices that the selector matches, by id, from behind `after` on."""
+    wanted = None if selector is None else selectors.parse(selector)
+    query = select(tables.Device).where(col(tables.Device.id) > after)
+    found: list[tables.Device] = []
+    for row in session.exec(query.order_by(col(tables.Device.id))):
+        if wanted is None or wanted.matches(desired.target(row).attributes):
+            found.append(row)
+        if len(found) == limit:
+            break
+    return found
+
+
+def allowed(session: Session) -> list[DeviceId]:
+    """Return the ids that the broker shall let in."""
+    query = select(tables.Device.id).where(col(tables.Device.revoked_at).is_(None))
+    return [DeviceId(device) for device in session.exec(query.order_by(col(tables.Device.id)))]
+
+
+def certificates(session: Session) -> dict[DeviceId, str]:
+    """Return the devices that the broker shall let in, each with its good certificate's serial.
+
+    Any other certificate of theirs was replaced: see `revoked_serials`.
+    """
+    query = select(tables.Device.id, tables.Device.certificate_serial).where(
+        col(tables.Device.revoked_at).is_(None)
+    )
+    return {DeviceId(device): serial for device, serial in session.exec(query)}
+
+
+def revoked_serials(session: Session) -> list[str]:
+    """Return the serials (hexadecimal) of certificates that must no longer be accepted.
+
+    Those of revoked devices, and those that a later enrolment of the same device replaced.
+    """
+    query = (
+        select(tables.Certificate.serial)
+        .join(tables.Device, col(tables.Device.id) == col(tables.Certificate.device))
+        .where(
+            or_(
+                col(tables.Device.revoked_at).is_not(None),
+                col(tables.Device.certificate_serial) != col(tables.Certificate.serial),
+            )
+        )
+    )
+    return list(session.exec(query))
+
+
+def set_labels(
+    session: Session,
+    device: str,
+    changes: Mapping[str, str | None],
+    *,
+    actor: str,
+    now: float,
+) -> tables.Device:
+    """Set labels, or remove those that are None; what the device shall run follows."""
+    row = get(session, device)
+    merged = {**row.labels, **changes}
+    row.labels = check_labels({k: v for k, v in merged.items() if v is not None})
+    session.add(row)
+    session.flush()
+    desired.recompute(session, [DeviceId(device)], now=now)
+    events.add(
+        session,
+        at=now,
+        actor=actor,
+        kind="device.labelled",
+        subject=device,
+        data={"labels": row.labels},
+    )
+    return row
+
+
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels that a selector can name; raise InvalidError otherwise."""
+    if len(labels) > MAX_LABELS:
+        raise InvalidError("labels", f"{len(labels)} labels", f"give at most {MAX_LABELS}")
+    for key, value in labels.items():
+        selectors.check_key(key, f"labels.{key}")
+        selectors.check_value(value, f"labels.{key}")
+    return dict(labels)
+
+
+def revoke(session: Session, device: str, *, actor: str, now: float) -> tables.Device:
+    """Shut a device out. Its history stays; a token made for its id can enrol it again."""
+    row = get(session, device)
+    if row.revoked_at is not None:
+        return row
+    row.revoked_at, row.online = now, False
+    session.add(row)
+    session.flush()
+    mark(session, Change.DEVICES)
+    desired.recompute(session, [DeviceId(device)], now=now)
+    events.add(session, at=now, actor=actor, kind="device.revoked", subject=device)
+    return row
+
+
+def apply_reported(session: Session, device: DeviceId, report: Reported, *, now: float) -> bool:
+    """Take over a device's report; say whether it lags behind its desired state.
+
+    Raises NotFoundError for a device that never enrolled. What converged or failed since the
+    report before goes into the history; changed facts may change what it shall run.
+    """
+    row = get(session, device)
+    _note_transitions(session, row, report, now)
+    facts = dict(sorted(report.facts.items())[:MAX_FACTS])
+    facts_changed = bool(facts) and facts != row.facts
+    if facts_changed:
+        row.facts = facts
+    row.reported = msgspec.to_builtins(report)
+    row.reported_at = row.last_seen = now
+    row.reported_generation = report.generation
+    session.add(row)
+    session.flush()
+    if facts_changed:
+        _follow_facts(session, device, now)
+    wanted = session.get(tables.Desired, device)
+    return wanted is not None and report.generation < wanted.generation
+
+
+def _follow_facts(session: Session, device: DeviceId, now: float) -> None:
+    try:
+        desired.recompute(session, [device], now=now)
+    except InvalidError as error:
+        # A report must not be lost because operators ask for more than a message can carry.
+        log.warning("desired state kept as it was", extra={"device": device, "why": str(error)})
+
+
+def apply_presence(session: Session, device: DeviceId, presence: Presence, *, now: float) -> None:
+    """Take over whether a device's connection stands; raise NotFoundError if it never enrolled."""
+    row = get(session, device)
+    row.online, row.lease_s = presence.online, presence.lease_s
+    if presence.online:
+        row.last_seen = now
+    session.add(row)
+
+
+def touch(session: Session, device: DeviceId, *, now: float) -> None:
+    """Note a sign of life."""
+    row = get(session, device)
+    row.last_seen = now
+    session.add(row)
+
+
+def reported(row: tables.Device) -> Reported | None:
+    """Return the newest report of a device; None if it never reported."""
+    return None if row.reported is None else msgspec.convert(row.reported, Reported)
+
+
+def _note_transitions(session: Session, row: tables.Device, report: Reported, now: float) -> None:
+    before = reported(row)
+    known = {} if before is None else {module.name: _essence(module) for module in before.modules}
+    kinds = {Phase.RUNNING: "device.converged", Phase.FAILED: "device.failed"}
+    for module in report.modules:
+        kind = kinds.get(module.phase)
+        if kind is None or known.get(module.name) == _essence(module):
+            continue
+        events.add(
+            session,
+            at=now,
+            actor=events.device_actor(row.id),
+            kind=kind,
+            subject=row.id,
+            data={
+                "module": module.name,
+                "model": module.model,
+                "version": module.version,
+                "bundle": module.bundle,
+                "deployment": module.deployment,
+                "reason": module.reason,
+            },
+        )
+
+
+def _essence(module: ModuleReport) -> tuple[Phase, str, str, int]:
+    return (module.phase, module.bundle, module.deployment, module.attempt)

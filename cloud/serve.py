@@ -1,0 +1,232 @@
+"""`packhorse serve`: everything of the registry in one process, and the broker as its child.
+
+    main thread   waits for a signal, or for the unexpected end of any other thread
+    http          uvicorn with the API
+    ingest, presence, responder, publisher   see cloud.wire
+    nats          watches the embedded broker
+
+The process is whole or it ends: see cloud.crew. Killed at any moment, it goes on at the next start
+from what is durable: database, blobs, certificates, and what the broker kept for it.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import uvicorn
+
+from cloud import database, datalock, endpoints, keys
+from cloud.app import create_app
+from cloud.authority import Authority
+from cloud.broker.nats import NatsBroker
+from cloud.crew import Crew
+from cloud.endpoints import Endpoints
+from cloud.presign import Presigner
+from cloud.registry import devices
+from cloud.services import BrokerAddress, Change, Services
+from cloud.settings import Settings
+from cloud.wire import BrokerLogin, Wire
+from runtime import logs
+from runtime.bundle.blobs import BlobStore
+from runtime.bundle.encodings import EncodingStore
+from runtime.clock import SystemClock
+from runtime.topics import DeviceId
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+"""How long the start waits for an external broker before it goes on without."""
+STOP_S = 3.0
+"""How long the threads may take to end, beside the drain of HTTP."""
+_POLL_S = 0.02
+
+
+def serve(settings: Settings) -> int:
+    """Run the registry until SIGTERM or SIGINT; return the exit code.
+
+    Raises PackhorseError if it cannot start.
+    """
+    logs.set_up(form=settings.log_format, level=settings.log_level)
+    for chatty in ("alembic", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    with datalock.held(settings.data), contextlib.ExitStack() as opened:
+        return _Registry(settings, opened).run()
+
+
+@dataclass(frozen=True)
+class _Broker:
+    """The embedded broker, or None, and how to reach whichever it is."""
+
+    child: NatsBroker | None
+    login: BrokerLogin
+    for_devices: BrokerAddress
+
+
+class _Registry:
+    """The running parts and their order."""
+
+    def __init__(self, settings: Settings, opened: contextlib.ExitStack) -> None:
+        """Open what is durable and take the addresses; `opened` closes them again."""
+        self._settings = settings
+        self._engine = database.open_engine(settings.url_of_database)
+        opened.callback(self._engine.dispose)
+        database.migrate(self._engine)
+        self._authority = Authority.open(
+            settings.authority_directory, names=endpoints.certificate_names(settings)
+        )
+        last = endpoints.remembered(settings.data)
+        self._socket = endpoints.listen(
+            settings.host, settings.port, last=last.http_port if last else 0
+        )
+        opened.callback(self._socket.close)
+        self._url = endpoints.base_url(settings, self._socket.getsockname()[1])
+        self._broker = self._place_broker(last.broker_port if last else 0)
+        self._crew = Crew()
+        self._crl = threading.Lock()
+        self._services = self._make_services()
+        self._services.notifier.subscribe(Change.DEVICES, self._devices_changed)
+        # Without a public URL of its own, devices download from where they enrolled.
+        base_url = settings.public_url or ""
+        self._wire = Wire(self._services, self._broker.login, self._crew, base_url=base_url)
+        self._http = uvicorn.Server(self._http_config())
+
+    def run(self) -> int:
+        """Start everything, wait, stop everything; return the exit code."""
+        admin = keys.ensure_admin(
+            self._engine, self._settings.secrets_directory, now=self._services.clock.now()
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._crew.ring())
+        try:
+            self._start()
+            self._tell_ready(admin)
+            culprit = self._crew.wait()
+        finally:
+            self._stop()
+        if culprit is not None:
+            log.critical("registry ends: a part of it failed", extra={"part": culprit})
+        return 0 if culprit is None else 1
+
+    def _start(self) -> None:
+        gc.freeze()  # what is loaded by now stays: no need to look through it again and again
+        self._devices_changed_on_disk()
+        if self._broker.child is not None:
+            self._broker.child.start()
+        self._wire.start()
+        self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
+        deadline = time.monotonic() + CONNECT_S
+        pause = threading.Event()
+        while not (self._http.started and self._wire.connected) and time.monotonic() < deadline:
+            pause.wait(_POLL_S)
+        login = self._broker.login
+        endpoints.remember(
+            self._settings.data,
+            Endpoints(
+                url=self._url,
+                broker_host=login.host,
+                broker_port=login.port,
+                pid=os.getpid(),
+                http_port=self._socket.getsockname()[1],
+            ),
+        )
+
+    def _stop(self) -> None:
+        self._http.should_exit = True
+        self._crew.stopping.set()
+        self._wire.part()
+        left = self._crew.stop(self._settings.drain_s + STOP_S)
+        if left:
+            log.error("threads still busy at the end", extra={"threads": left})
+        if self._broker.child is not None:
+            self._broker.child.stop()
+
+    def _tell_ready(self, admin: str | None) -> None:
+        login = self._broker.login
+        lines = [
+            f"Registry ready at {self._url}",
+            f"MQTT broker at mqtts://{login.host}:{login.port}"
+            + ("" if self._wire.connected else " (not reached yet; see the log)"),
+        ]
+        if admin is not None:
+            lines.append(f"Admin key, shown only now: {admin}")
+        lines.append(f"Log in with: packhorse login {self._url} --ca {self._authority.ca_file}")
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+
+    def _place_broker(self, last_port: int) -> _Broker:
+        settings, authority = self._settings, self._authority
+        if settings.broker is None:
+            port = settings.broker_port or endpoints.free_port(settings.host, last=last_port)
+            host = endpoints.near(settings.host)
+            child = NatsBroker(
+                settings.data, authority, settings.host, port, devices=self._good_certificates
+            )
+        else:
+            child = None
+            host, port = endpoints.broker_of(settings.broker)
+        login = BrokerLogin(
+            host=host,
+            port=port,
+            ca_file=settings.broker_ca or authority.ca_file,
+            cert_file=settings.broker_certificate or authority.registry_cert_file,
+            key_file=settings.broker_key or authority.registry_key_file,
+        )
+        told = settings.broker_public_host or (None if settings.broker is None else host)
+        return _Broker(child, login, BrokerAddress(told, port))
+
+    def _make_services(self) -> Services:
+        settings, clock = self._settings, SystemClock()
+        blobs = BlobStore(settings.blobs_directory)
+        return Services(
+            settings=settings,
+            engine=self._engine,
+            blobs=blobs,
+            encodings=EncodingStore(settings.encodings_directory, blobs),
+            authority=self._authority,
+            presigner=Presigner.open(
+                settings.secrets_directory, ttl_s=settings.presign_ttl_s, clock=clock
+            ),
+            broker=self._broker.for_devices,
+            clock=clock,
+            duties=self._health,
+        )
+
+    def _http_config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            create_app(self._services),
+            ssl_certfile=self._authority.server_cert_file,
+            ssl_keyfile=str(self._authority.server_key_file),
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(self._settings.drain_s),
+        )
+
+    def _health(self) -> Mapping[str, bool]:
+        child = self._broker.child
+        found = {**self._crew.alive(), **self._wire.health()}
+        return found if child is None else {**found, "broker": child.alive}
+
+    def _good_certificates(self) -> dict[DeviceId, str]:
+        with database.reading(self._engine) as session:
+            return devices.certificates(session)
+
+    def _devices_changed(self) -> None:
+        """Make the broker let in who is enrolled now; return when it does."""
+        self._devices_changed_on_disk()
+        if self._broker.child is not None:
+            self._broker.child.reload()
+
+    def _devices_changed_on_disk(self) -> None:
+        """Write the list of revoked certificates, which external brokers read."""
+        with self._crl, database.reading(self._engine) as session:
+            self._authority.revoke(devices.revoked_serials(session))

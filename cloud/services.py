@@ -1,0 +1,112 @@
+"""What the registry's parts are handed: collaborators, made once by cloud.serve."""
+
+import contextlib
+import enum
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from cloud import database
+from cloud.authority import Authority
+from cloud.presign import Presigner
+from cloud.settings import Settings
+from runtime.bundle.blobs import BlobStore
+from runtime.bundle.encodings import EncodingStore
+from runtime.clock import Clock, SystemClock
+from runtime.errors import PackhorseError
+
+log = logging.getLogger(__name__)
+
+
+class Change(enum.Enum):
+    """What a committed transaction changed, as far as someone waits for it."""
+
+    DEVICES = "devices"
+    """A device was enrolled or revoked: the broker must know its users."""
+    DESIRED = "desired"
+    """A desired row has a new generation: the publisher has work."""
+
+
+_MARK = "packhorse_changes"
+
+
+def mark(session: Session, change: Change) -> None:
+    """Note a change; it is told to those who wait once the transaction is committed."""
+    session.info.setdefault(_MARK, set()).add(change)
+
+
+class Notifier:
+    """Tells those who wait for a change, in the thread that committed it.
+
+    Callbacks are bounded in time: an enrolment is answered only after they have returned, so that
+    the broker knows the new device before the device connects.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[Change, list[Callable[[], None]]] = {change: [] for change in Change}
+
+    def subscribe(self, change: Change, callback: Callable[[], None]) -> None:
+        """Have `callback` called after each commit with this change."""
+        with self._lock:
+            self._callbacks[change].append(callback)
+
+    def tell(self, change: Change) -> None:
+        """Call whoever waits for this. Their trouble is logged: what is committed stands."""
+        with self._lock:
+            callbacks = tuple(self._callbacks[change])
+        for callback in callbacks:
+            _call(callback, change)
+
+
+def _call(callback: Callable[[], None], change: Change) -> None:
+    try:
+        callback()
+    except PackhorseError as error:
+        log.warning("a change could not be told", extra={"change": change.value, "why": str(error)})
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """Where devices find the broker."""
+
+    host: str | None
+    """None: at the host of the URL by which they reached the registry."""
+    port: int
+
+
+@dataclass(frozen=True)
+class Services:
+    """All that API and threads share."""
+
+    settings: Settings
+    engine: Engine
+    blobs: BlobStore
+    encodings: EncodingStore
+    authority: Authority
+    presigner: Presigner
+    broker: BrokerAddress
+    notifier: Notifier = field(default_factory=Notifier)
+    clock: Clock = field(default_factory=SystemClock)
+    duties: Callable[[], Mapping[str, bool]] = dict
+    """Which threads of the registry do their work, by name; /healthz shows them."""
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a session that may write; after the commit, tell what was marked in it."""
+        with database.transaction(self.engine) as session:
+            yield session
+        # DEVICES before DESIRED: rights first, then what they allow to read.
+        for change in Change:
+            if change in session.info.get(_MARK, ()):
+                self.notifier.tell(change)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session on one consistent view; it must not write."""
+        with database.reading(self.engine) as session:
+            yield session

@@ -1,0 +1,95 @@
+"""All that an operator may set on the registry: `packhorse serve`'s options or PACKHORSE_*."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+GIB = 1 << 30
+
+
+class Settings(BaseSettings):
+    """Read once at start, passed down, never changed."""
+
+    model_config = SettingsConfigDict(env_prefix="PACKHORSE_", frozen=True, extra="forbid")
+
+    data: Path
+    """Everything durable lies below this directory: database, blobs, certificates, broker."""
+    host: str = "127.0.0.1"
+    """Address to listen on, for HTTP and for the embedded broker."""
+    port: int = Field(default=8443, ge=0, le=65535)
+    """HTTPS port; 0: any free one."""
+    public_names: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names and addresses under which devices reach this machine; they go into the certificate.
+    Comma-separated in the environment."""
+    public_url: str | None = None
+    """What devices are told to use, e.g. https://registry.example:8443; None: what they used."""
+    database_url: str | None = None
+    """SQLAlchemy URL; None: SQLite below `data`."""
+
+    broker: str | None = None
+    """mqtts://host:port of a broker of your own; None: the embedded one."""
+    broker_port: int = Field(default=8883, ge=0, le=65535)
+    """MQTT port of the embedded broker; 0: any free one."""
+    broker_public_host: str | None = None
+    """Host that devices are told to connect to for MQTT; None: that of the registry's URL, or of
+    `broker`."""
+    broker_ca: Path | None = None
+    """CA certificate of an external broker; None: the registry's own CA signed it."""
+    broker_certificate: Path | None = None
+    """Client certificate for an external broker; None: the registry's own (`_registry`)."""
+    broker_key: Path | None = None
+    """Key of `broker_certificate`."""
+
+    presign_ttl_s: float = Field(default=3600, gt=0)
+    """How long a download URL works."""
+    max_blob_bytes: int = Field(default=16 * GIB, gt=0)
+    """The largest file of a bundle."""
+    max_body_bytes: int = Field(default=1 << 20, gt=0)
+    """The largest request body but for a file's or an index's."""
+    lease_s: float = Field(default=180, gt=0)
+    """A device without a word for this long, and without a lease of its own, is unknown."""
+    drain_s: float = Field(default=10, ge=0)
+    """How long requests in flight may take at shutdown."""
+    log_format: Literal["plain", "json"] = "plain"
+    """json: one object a line, for log collectors."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged at least."""
+
+    @field_validator("public_names", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @property
+    def url_of_database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data / 'registry.db'}"
+
+    @property
+    def blobs_directory(self) -> Path:
+        """Where files of bundles lie, by digest."""
+        return self.data / "blobs"
+
+    @property
+    def encodings_directory(self) -> Path:
+        """Where blobs lie as they travel."""
+        return self.data / "encodings"
+
+    @property
+    def authority_directory(self) -> Path:
+        """Where the CA and its certificates lie."""
+        return self.data / "authority"
+
+    @property
+    def secrets_directory(self) -> Path:
+        """Where the secret behind download URLs lies."""
+        return self.data / "secrets"
+
+    @property
+    def broker_directory(self) -> Path:
+        """Where the embedded broker keeps its state."""
+        return self.data / "broker"

@@ -1,0 +1,75 @@
+import threading
+import time
+
+from cloud import intake
+from cloud.intake import Intake
+from runtime import topics
+from runtime.link import Received
+from runtime.topics import Channel, DeviceId
+
+A = DeviceId("dev-a")
+
+
+def desk() -> tuple[Intake, list[int]]:
+    acked: list[int] = []
+    made = Intake(threading.Event(), ack=lambda message: acked.append(message.mid), now=lambda: 5.0)
+    return made, acked
+
+
+def message(topic: str, mid: int = 1) -> Received:
+    return Received(topic, b"payload", mid, retained=False, qos=1)
+
+
+def test_each_message_goes_where_it_belongs() -> None:
+    made, acked = desk()
+    for mid, channel in enumerate(topics.FROM_DEVICE):
+        made.put(message(topics.render(A, channel), mid))
+
+    assert made.telemetry.get_nowait().message.topic == topics.render(A, Channel.TELEMETRY)
+    assert made.requests.get_nowait().message.topic == topics.render(A, Channel.REQUEST)
+    states = [made.states.get_nowait().message.topic for _ in range(2)]
+    assert states == [topics.render(A, Channel.REPORTED), topics.render(A, Channel.PRESENCE)]
+    assert acked == []
+
+
+def test_a_strange_topic_is_forgotten() -> None:
+    made, acked = desk()
+    made.put(message("ph/1/s99/telemetry/dev-a", 9))
+
+    assert (made.telemetry.qsize(), acked) == (0, [9])
+
+
+def test_what_is_there_is_taken_at_once_up_to_the_limit() -> None:
+    made, _ = desk()
+    for mid in range(5):
+        made.put(message(topics.render(A, Channel.TELEMETRY), mid))
+
+    assert [one.message.mid for one in intake.take(made.telemetry, most=3, wait_s=1.0)] == [0, 1, 2]
+    began = time.monotonic()
+    assert [one.message.mid for one in intake.take(made.telemetry, most=3, wait_s=5.0)] == [3, 4]
+    assert time.monotonic() - began < 1.0
+    assert intake.take(made.telemetry, most=3, wait_s=0.01) == []
+
+
+def test_a_full_queue_holds_the_link_back_until_there_is_room_or_an_end() -> None:
+    made, _ = desk()
+    for mid in range(intake.DEPTH):
+        made.put(message(topics.render(A, Channel.TELEMETRY), mid))
+    late = threading.Thread(
+        target=made.put, args=(message(topics.render(A, Channel.TELEMETRY), 999),)
+    )
+    late.start()
+    late.join(0.1)
+    assert late.is_alive()
+
+    intake.take(made.telemetry, most=1, wait_s=1.0)
+    late.join(5.0)
+    assert not late.is_alive()
+
+    stuck = threading.Thread(
+        target=made.put, args=(message(topics.render(A, Channel.TELEMETRY), 1000),)
+    )
+    stuck.start()
+    made.stopping.set()
+    stuck.join(5.0)
+    assert not stuck.is_alive()

@@ -1,0 +1,208 @@
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy import event
+from sqlmodel import select
+
+from cloud import tables
+from cloud.intake import Arrival
+from cloud.presence import Presences
+from cloud.registry import desired
+from cloud.services import Services
+from runtime import messages, topics
+from runtime.digests import Digest
+from runtime.link import Received
+from runtime.messages import ModuleReport, Phase, Presence, Reported
+from runtime.topics import Channel, DeviceId
+from tests.support import bundle_sources, registry_rows
+
+A = DeviceId("dev-a")
+NOW = 1_800_000_000.0
+REPORT = Reported(device=A, generation=1, at=NOW, vitals={"load_1m": 0.5})
+RUNNING = ModuleReport(
+    name="scale",
+    phase=Phase.RUNNING,
+    bundle=Digest("ab" * 32),
+    model="scale",
+    version=1,
+    deployment="dep-1",
+    since=NOW,
+)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    with registry_rows.services(tmp_path / "data") as opened:
+        registry_rows.add_device(opened, A)
+        yield opened
+
+
+class Desk:
+    def __init__(self, services: Services) -> None:
+        self.acked: list[int] = []
+        self.republished: list[DeviceId] = []
+        self.writes = 0
+        self.services = services
+        self.presences = Presences(
+            services,
+            queue.Queue(),
+            ack=lambda message: self.acked.append(message.mid),
+            republish=self.republished.append,
+        )
+        event.listen(services.engine, "commit", self._count)
+
+    def _count(self, connection: object) -> None:
+        self.writes += "packhorse_writes" in connection.get_execution_options()  # type: ignore[attr-defined]
+
+    def hear(
+        self, *said: Reported | Presence | bytes, at: float = NOW, retained: bool = False
+    ) -> None:
+        self.presences.handle([arrival(one, at=at, retained=retained) for one in said])
+
+    def device(self) -> tables.Device:
+        with self.services.reading() as session:
+            row = session.get(tables.Device, A)
+            assert row is not None
+            session.expunge(row)
+            return row
+
+    def history(self) -> list[str]:
+        with self.services.reading() as session:
+            rows = session.exec(select(tables.Event).where(tables.Event.subject == A))
+            return [row.kind for row in rows]
+
+
+def arrival(said: Reported | Presence | bytes, *, at: float, retained: bool) -> Arrival:
+    channel = Channel.PRESENCE if isinstance(said, Presence) else Channel.REPORTED
+    payload = said if isinstance(said, bytes) else messages.encode(said)
+    return Arrival(A, Received(topics.render(A, channel), payload, 3, retained, qos=1), at)
+
+
+@pytest.fixture
+def desk(services: Services) -> Desk:
+    return Desk(services)
+
+
+def test_a_report_is_seen_at_once(desk: Desk) -> None:
+    desk.hear(msgspec.structs.replace(REPORT, modules=(RUNNING,), facts={"arch": "x86_64"}))
+
+    row = desk.device()
+    assert (row.last_seen, row.reported_generation, row.facts) == (NOW, 1, {"arch": "x86_64"})
+    assert desk.history() == ["device.converged"]
+    assert desk.acked == [3]
+
+
+def test_a_failure_is_told_once_with_its_reason(desk: Desk) -> None:
+    failed = msgspec.structs.replace(RUNNING, phase=Phase.FAILED, reason="check: y is off")
+    report = msgspec.structs.replace(REPORT, modules=(failed,))
+    desk.hear(report)
+    desk.hear(msgspec.structs.replace(report, drops={"ttl": 1}))
+
+    assert desk.history() == ["device.failed"]
+
+
+def test_heartbeats_are_not_written_one_by_one(desk: Desk) -> None:
+    desk.hear(REPORT)
+    writes = desk.writes
+    for beat in range(1, 20):
+        desk.hear(msgspec.structs.replace(REPORT, vitals={"load_1m": beat}), at=NOW + beat)
+    assert desk.writes == writes
+
+    desk.presences.flush()
+
+    row = desk.device()
+    assert desk.writes == writes + 1
+    assert row.last_seen == NOW + 19
+    assert row.reported is not None
+    assert row.reported["vitals"] == {"load_1m": 19}
+
+
+def test_news_are_not_undone_by_an_older_heartbeat(desk: Desk) -> None:
+    desk.hear(REPORT)
+    desk.hear(REPORT, at=NOW + 1)
+    desk.hear(msgspec.structs.replace(REPORT, modules=(RUNNING,)), at=NOW + 2)
+    desk.presences.flush()
+
+    row = desk.device()
+    assert (row.last_seen, len((row.reported or {})["modules"])) == (NOW + 2, 1)
+
+
+def test_a_device_goes_online_and_offline(desk: Desk) -> None:
+    desk.hear(Presence(online=True, at=NOW, lease_s=90.0))
+    assert (desk.device().online, desk.device().lease_s) == (True, 90.0)
+
+    desk.hear(Presence(online=False, at=NOW, lease_s=90.0), at=NOW + 5)
+    assert desk.device().online is False
+
+
+def test_a_retained_presence_is_no_sign_of_life(desk: Desk) -> None:
+    """The broker repeats it whenever the registry subscribes, days later perhaps."""
+    desk.hear(Presence(online=True, at=NOW, lease_s=90.0), at=NOW + 9e5, retained=True)
+
+    assert (desk.device().online, desk.device().last_seen) == (True, None)
+
+
+def test_a_device_that_missed_its_desired_state_gets_it_again(
+    desk: Desk, services: Services, tmp_path: Path
+) -> None:
+    registry_rows.push(services, bundle_sources.write_bundle(tmp_path / "scale"))
+    desk.hear(REPORT)
+    assert desk.republished == []
+
+    registry_rows.deploy(services, "scale")
+    desk.hear(REPORT)
+
+    assert desk.republished == [A]
+
+
+def test_a_registry_from_a_backup_overtakes_what_devices_have_seen(
+    desk: Desk, services: Services
+) -> None:
+    desk.hear(msgspec.structs.replace(REPORT, generation=41))
+
+    with services.reading() as session:
+        now = desired.read(session, A)
+    assert now is not None
+    assert now.generation == 42
+
+
+def test_a_change_of_facts_may_change_what_it_shall_run(
+    desk: Desk, services: Services, tmp_path: Path
+) -> None:
+    registry_rows.push(services, bundle_sources.write_bundle(tmp_path / "scale"))
+    registry_rows.deploy(services, "scale", "arch=aarch64")
+    desk.hear(msgspec.structs.replace(REPORT, facts={"arch": "aarch64"}))
+
+    with services.reading() as session:
+        now = desired.read(session, A)
+    assert now is not None
+    assert [module.name for module in now.modules] == ["scale"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"nonsense",
+        messages.encode(msgspec.structs.replace(REPORT, device="dev-b")),
+        messages.encode(msgspec.structs.replace(REPORT, generation=1 << 60)),
+    ],
+    ids=["no message", "in another name", "absurd generation"],
+)
+def test_what_cannot_be_believed_is_dropped(desk: Desk, payload: bytes) -> None:
+    desk.hear(payload)
+
+    assert (desk.device().reported, desk.acked) == (None, [3])
+
+
+def test_a_revoked_device_is_not_heard(desk: Desk, services: Services) -> None:
+    with services.transaction() as session:
+        row = session.get(tables.Device, A)
+        assert row is not None
+        row.revoked_at = NOW
+
+    desk.hear(REPORT)
+
+    assert (desk.device().reported, desk.acked) == (None, [3])

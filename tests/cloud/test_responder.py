@@ -1,0 +1,153 @@
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlmodel import select
+
+from cloud import tables
+from cloud.intake import Arrival
+from cloud.responder import Responder
+from cloud.services import Services
+from runtime import digests, messages, topics
+from runtime.bundle import parts
+from runtime.digests import Digest
+from runtime.errors import LinkError
+from runtime.link import Received
+from runtime.messages import FetchRequest, FetchResponse
+from runtime.topics import Channel, DeviceId
+from tests.support import bundle_sources, registry_rows
+
+A, B = DeviceId("dev-a"), DeviceId("dev-b")
+URL = "https://registry.example:8443"
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    with registry_rows.services(tmp_path / "data") as opened:
+        registry_rows.add_device(opened, A)
+        registry_rows.add_device(opened, B)
+        yield opened
+
+
+@pytest.fixture
+def bundle(services: Services, tmp_path: Path) -> Digest:
+    """A bundle that A alone shall run."""
+    version = registry_rows.push(services, bundle_sources.write_checked_bundle(tmp_path / "scale"))
+    registry_rows.deploy(services, "scale", "device=dev-a")
+    return Digest(version.bundle)
+
+
+class Desk:
+    def __init__(self, services: Services) -> None:
+        self.told: list[tuple[DeviceId, FetchResponse]] = []
+        self.acked: list[int] = []
+        self.link_is_down = False
+        self.responder = Responder(
+            services,
+            queue.Queue(),
+            base_url=URL,
+            ack=lambda message: self.acked.append(message.mid),
+            tell=self._tell,
+        )
+
+    def _tell(self, device: DeviceId, response: FetchResponse) -> None:
+        if self.link_is_down:
+            raise LinkError("not connected")
+        self.told.append((device, response))
+
+    def receive(self, payload: bytes) -> None:
+        topic = topics.render(A, Channel.REQUEST)
+        self.responder.handle(Arrival(A, Received(topic, payload, 7, retained=False, qos=1), 1.0))
+
+
+@pytest.fixture
+def desk(services: Services) -> Desk:
+    return Desk(services)
+
+
+def ask(*blobs: Digest, encodings: tuple[str, ...] = ("zstd",)) -> FetchRequest:
+    return FetchRequest("r1", blobs, encodings)
+
+
+def test_a_device_is_offered_the_index_and_the_files_of_what_it_shall_run(
+    desk: Desk, services: Services, bundle: Digest
+) -> None:
+    with services.reading() as session:
+        blobs = session.exec(select(tables.BundleBlob.blob)).all()
+
+    response = desk.responder.answer(A, ask(*map(Digest, blobs)))
+
+    assert (response.error, len(response.offers)) == ("", len(blobs))
+    offer = next(offer for offer in response.offers if offer.blob == bundle)
+    assert offer.size == services.blobs.size(bundle)
+    assert offer.url.startswith(f"{URL}/dl/zstd/{bundle}?e=")
+    assert offer.parts_url.startswith(f"{URL}/dl/zstd/{bundle}/parts?e=")
+    encoded = services.encodings.get(bundle, "zstd")
+    assert offer.parts_sha256 == digests.of_bytes(encoded.table_bytes)
+    assert parts.decode(encoded.table_bytes).encoded_size == offer.encoded_size
+
+
+def test_a_blob_of_somebody_elses_bundle_does_not_exist(desk: Desk, bundle: Digest) -> None:
+    response = desk.responder.answer(B, ask(bundle))
+
+    assert response.offers == ()
+    assert "is not part of what dev-b shall run" in response.error
+    assert response.retryable
+
+
+def test_an_unknown_bundle_is_named_and_asked_for_again(
+    desk: Desk, services: Services, bundle: Digest
+) -> None:
+    """The registry was restored without it, or somebody wrote a desired state by hand."""
+    with services.transaction() as session:
+        row = session.get(tables.Desired, A)
+        assert row is not None
+        row.body = row.body.replace(bundle, "0" * 64)
+
+    response = desk.responder.answer(A, ask(Digest("0" * 64)))
+
+    assert response.error.startswith("desired state for an unknown bundle: scale")
+    assert response.retryable
+
+
+def test_a_blob_that_is_gone_from_the_disk_is_an_error_text(
+    desk: Desk, services: Services, bundle: Digest
+) -> None:
+    services.blobs.delete(bundle)
+
+    response = desk.responder.answer(A, ask(bundle))
+
+    assert response.offers == ()
+    assert f"this registry has lost blob {bundle}: push the bundle again" in response.error
+    assert response.retryable
+
+
+def test_without_a_common_encoding_there_is_no_offer(desk: Desk, bundle: Digest) -> None:
+    response = desk.responder.answer(A, ask(bundle, encodings=("tensor-delta",)))
+
+    assert "this registry sends zstd" in response.error
+    assert not response.retryable
+
+
+def test_too_many_blobs_at_once_are_refused(desk: Desk, bundle: Digest) -> None:
+    response = desk.responder.answer(A, ask(*[bundle] * (messages.MAX_OFFER_BLOBS + 1)))
+
+    assert "at most 64" in response.error
+
+
+def test_nonsense_is_dropped_and_does_not_come_again(desk: Desk) -> None:
+    desk.receive(b"nonsense")
+    desk.receive(messages.encode(FetchRequest("x" * 1000, (), ())))
+
+    assert (desk.told, desk.acked) == ([], [7, 7])
+
+
+def test_a_lost_answer_is_the_devices_to_ask_again(desk: Desk, bundle: Digest) -> None:
+    desk.link_is_down = True
+    desk.receive(messages.encode(ask(bundle)))
+    desk.link_is_down = False
+    desk.receive(messages.encode(ask(bundle)))
+
+    assert [device for device, _ in desk.told] == [A]
+    assert desk.told[0][1].id == "r1"
