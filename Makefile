@@ -1,0 +1,53 @@
+# make setup && make demo is all that a newcomer needs. CONTRIBUTING.md says what each verb does.
+SHELL := /bin/bash
+BIN := .venv/bin
+# The demo, the tests and the agents start programs of the virtual environment by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+TEST_WORKERS ?= auto
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup parts demo test check fix bench test-matrix reference clean
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+setup: .venv/installed ## make .venv with everything (needs Python 3.11 or newer)
+
+.venv/installed: pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh
+	@touch $@
+
+parts: ## install the Debian packages that some tests need
+	@scripts/install-parts.sh
+
+demo: setup ## show the whole loop on this machine, in under a minute
+	@packhorse demo --devices 3 $(ARGS)
+
+test: setup parts ## run every test
+	@mkdir -p build/reports
+	python -m pytest -n $(TEST_WORKERS) --dist worksteal --junitxml build/reports/tests.xml $(ARGS)
+
+check: setup ## formatting, lint, types, import contracts
+	ruff format --check .
+	ruff check .
+	mypy
+	mypy scripts/*.py examples
+	lint-imports
+
+fix: setup ## format, and mend what the linter can mend
+	ruff format .
+	ruff check --fix .
+
+reference: setup ## write docs/reference/ anew from the code
+	python scripts/generate_reference.py
+
+test-matrix: setup parts ## run the device tests on Python 3.10 and 3.13
+	@mkdir -p build/reports
+	@TEST_WORKERS=$(TEST_WORKERS) scripts/test-matrix.sh
+
+bench: setup ## measure; docs/benchmarks.md explains each figure
+	@set -e; for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; python "$$bench" $(ARGS); done
+
+clean: ## back to a fresh clone
+	rm -rf build dist .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
