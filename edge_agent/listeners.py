@@ -6,20 +6,16 @@ the connections. So a swap or a crash refuses nobody: a connection waits in the 
 
 import contextlib
 import logging
-import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from runtime import files
-from runtime.errors import InvalidError
+from runtime import files, unixsockets
 
 log = logging.getLogger(__name__)
 
 SOCKET_MODE = 0o660
 BACKLOG = 512
-MAX_PATH_BYTES = 107
-"""What the kernel allows for the path of a Unix socket."""
 LOCALHOST = "127.0.0.1"
 
 
@@ -36,11 +32,11 @@ class Listeners:
     def open(self, module: str) -> tuple[socket.socket, ...]:
         """Return a module's listening sockets; they stay open until `close`.
 
-        Raises InvalidError if the path of the Unix socket is too long, OSError if it cannot be
-        made. A port that is taken is a trouble, not an error: the Unix socket serves all the same.
+        Raises OSError if the Unix socket cannot be made. A port that is taken is a trouble, not an
+        error: the Unix socket serves all the same.
         """
         if module not in self._open:
-            sockets = [listen_unix(self.path(module))]
+            sockets = [unixsockets.listen(self.path(module), mode=SOCKET_MODE, backlog=BACKLOG)]
             if (port := self._ports.get(module)) is not None:
                 sockets += self._listen_tcp(module, port)
             self._open[module] = tuple(sockets)
@@ -75,23 +71,3 @@ class Listeners:
             log.warning("port cannot be had", extra={"module_name": module, "reason": text})
             self._troubles[module] = text
             return []
-
-
-def listen_unix(path: Path) -> socket.socket:
-    """Return a socket that listens at `path`, in place of whatever a dead process left there."""
-    if len(os.fsencode(path)) > MAX_PATH_BYTES - len(".tmp"):
-        raise InvalidError("data", str(path), "choose a data directory with a shorter path")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # Made under another name, so that at its own name it listens from the first moment.
-        fresh = path.with_name(f"{path.name}.tmp")
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-        listener.bind(str(fresh))
-        fresh.chmod(SOCKET_MODE)
-        listener.listen(BACKLOG)
-        fresh.replace(path)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

@@ -1,28 +1,14 @@
 """Asks a module on this device, as an application beside it would: over its Unix socket."""
 
 import http.client
-import socket
 from pathlib import Path
 
 from edge_agent.errors import NotRunningError
+from runtime import unixsockets
 from runtime.errors import LinkError
 
 TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket; the host name in the request means nothing."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 def infer(
@@ -34,7 +20,7 @@ def infer(
     comes within `timeout_s`.
     """
     path = run_directory / f"{module}.sock"
-    connection = _UnixConnection(path, timeout_s)
+    connection = unixsockets.HTTPConnection(path, timeout_s=timeout_s)
     headers = {"Content-Type": "application/json"}
     try:
         connection.request("POST", f"/v2/models/{module}/infer", body, headers)

@@ -14,6 +14,7 @@ import msgspec
 
 from edge_agent import listeners
 from edge_agent.errors import NotRunningError
+from runtime import unixsockets
 from runtime.errors import InvalidError
 from runtime.messages import Reported
 
@@ -40,7 +41,9 @@ class StatusServer:
     def __init__(self, directory: Path, compose: Callable[[], Status]) -> None:
         """Listen in `directory`; `compose` is called for each question."""
         self._compose = compose
-        self._listener = listeners.listen_unix(directory / SOCKET_NAME)
+        self._listener = unixsockets.listen(
+            directory / SOCKET_NAME, mode=listeners.SOCKET_MODE, backlog=listeners.BACKLOG
+        )
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
     def start(self) -> None:
@@ -78,9 +81,7 @@ def ask(run_directory: Path) -> Status:
     path = run_directory / SOCKET_NAME
     answer = bytearray()
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-            asking.settimeout(TIMEOUT_S)
-            asking.connect(str(path))
+        with unixsockets.connect(path, timeout_s=TIMEOUT_S) as asking:
             while (data := asking.recv(65_536)) and len(answer) < MAX_BYTES:
                 answer += data
         return msgspec.json.decode(answer, type=Status)

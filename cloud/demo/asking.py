@@ -5,31 +5,17 @@ It speaks the Open Inference Protocol as any application would, and counts what 
 
 import http.client
 import json
-import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cloud.demo.score import Key
+from runtime import unixsockets
 
 PAUSE_S = 0.05
 TIMEOUT_S = 30.0
 OK = 200
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 @dataclass
@@ -67,7 +53,7 @@ class Asker:
             self._stopping.wait(PAUSE_S)
 
     def _ask(self, device: str, path: Path, request: str) -> None:
-        connection = UnixConnection(path)
+        connection = unixsockets.HTTPConnection(path, timeout_s=TIMEOUT_S)
         try:
             body = json.dumps({"id": request, "inputs": self.inputs})
             headers = {"Content-Type": "application/json"}

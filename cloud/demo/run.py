@@ -5,7 +5,6 @@ What is told at the end is worked out from the telemetry that arrived in the reg
 
 import importlib.util
 import json as jsons
-import os
 import shutil
 import signal
 import sys
@@ -25,8 +24,6 @@ from cloud.demo.table import Outcome
 from runtime import files
 from runtime.errors import PackhorseError
 
-MAX_PATH_BYTES = 107 - len("/dev-99/run/wrist-motion.sock.tmp")
-"""The kernel allows 107 for the path of a Unix socket."""
 NEEDED = ("sklearn", "skl2onnx", "PIL", "onnxruntime", "paho")
 
 
@@ -69,8 +66,6 @@ def _directory(chosen: Path | None) -> Path:
         return Path(tempfile.mkdtemp(prefix="packhorse-demo-"))
     if chosen.exists() and any(chosen.iterdir()):
         raise DemoError(f"{chosen} is not empty: give a directory that is new")
-    if len(os.fsencode(chosen.absolute())) > MAX_PATH_BYTES:
-        raise DemoError(f"{chosen.absolute()} is too long for Unix sockets: give a shorter one")
     return files.make_directory(chosen.absolute())
 
 
