@@ -27,7 +27,7 @@ class Crew:
         # may hold at that very moment.
         self._bell_out, self._bell_in = os.pipe()
 
-    def start(self, name: str, duty: Callable[[], None]) -> None:
+    def start(self, name: str, duty: Callable[[], object]) -> None:
         """Run `duty` in a thread; it returns only after `stopping` is set."""
         thread = threading.Thread(target=self._run, args=(name, duty), name=name, daemon=True)
         self._threads.append(thread)
@@ -54,7 +54,7 @@ class Crew:
         """Return which duties are still done, by name."""
         return {thread.name: thread.name not in self._ended for thread in self._threads}
 
-    def _run(self, name: str, duty: Callable[[], None]) -> None:
+    def _run(self, name: str, duty: Callable[[], object]) -> None:
         try:
             duty()
         except (Exception, SystemExit):  # the latter ends a thread without a word

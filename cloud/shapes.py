@@ -237,7 +237,9 @@ class Record(Answer):
     """Rises in the order of arrival."""
     device: str
     at: float
-    """Device clock."""
+    """When it was made: by the device's clock, or the registry's estimate."""
+    time_estimated: bool
+    """The device had no valid clock."""
     module: str
     bundle: str
     model: str

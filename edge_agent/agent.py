@@ -152,7 +152,7 @@ class Agent:
         except OSError as error:
             text = f"journal: cannot be written: {error}: make room on the disk"
             if self._note("journal write", text):
-                log.exception("journal cannot be written")
+                log.error("journal cannot be written", extra={"reason": str(error)})  # noqa: TRY400 - the disk's fault, no bug here
             self._set(_JOURNAL, JOURNAL_AGAIN_S)
             return
         self._account.generation = self._state.generation

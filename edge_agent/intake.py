@@ -96,6 +96,14 @@ class SpoolIntake:
         for module in self._readers:
             self._remove_finished(module)
 
+    def drop(self, reason: str, records: int = 1) -> None:
+        """Count records that are lost; the next commit makes the count durable."""
+        self._drops = {**self._drops, reason: self._drops.get(reason, 0) + records}
+
+    def drops(self) -> dict[str, int]:
+        """Return the counts that are not committed yet; any thread may ask."""
+        return self._drops
+
     def _reader(self, module: str) -> SpoolReader:
         if module not in self._readers:
             directory = self._root / module
@@ -113,7 +121,7 @@ class SpoolIntake:
             record = batches.read_record(frame.payload)
         except InvalidError as error:
             log.warning("frame is no record", extra={"spool": module, "reason": str(error)})
-            self._drop("unreadable")
+            self.drop("unreadable")
             return
         self._waiting.add(Sized(record, len(frame.payload)), monotonic)
         if record.source is not None and record.position is not None:
@@ -129,11 +137,8 @@ class SpoolIntake:
             damaged = reader.bad
             reader.remove(segment, cursors.pop(segment, 0))
             if reader.bad > damaged:
-                self._drop("spool_damaged")
+                self.drop("spool_damaged")
             self._removed.append((module, segment))
-
-    def _drop(self, reason: str) -> None:
-        self._drops[reason] = self._drops.get(reason, 0) + 1
 
 
 def _packed(groups: Iterable[list[batches.Record]]) -> tuple[list[Packed], int]:

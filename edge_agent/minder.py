@@ -42,8 +42,8 @@ class Hooks(msgspec.Struct, frozen=True):
     """Whom a minder tells; called from its own thread."""
 
     put: Callable[[Event], None]
-    spooled: Callable[[str], None]
-    """Module: records lie in its spool."""
+    spooled: Callable[[str, int], None]
+    """Module: records lie in its spool, and so many more had no room there."""
     source_trouble: Callable[[str, str, str], None]
     """Module, source, text; an empty text: the source can be read again."""
 
@@ -180,7 +180,7 @@ class Minder:
             case protocol.SourcesStopped():
                 self._hooks.put(events.SourcesStopped(*place))
             case protocol.Spooled():
-                self._hooks.spooled(self.module)
+                self._hooks.spooled(self.module, message.dropped)
             case protocol.SourceTrouble():
                 self._hooks.source_trouble(self.module, message.source, message.text)
             case protocol.Pong():
@@ -238,7 +238,7 @@ class Minder:
         log.info(
             "worker ended", extra={"module_name": self.module, "slot": self.slot, "reason": text}
         )
-        self._hooks.spooled(self.module)
+        self._hooks.spooled(self.module, 0)
         self._hooks.put(events.WorkerExited(self.module, self.slot, text, self._is_final))
 
     def _read_the_rest(self, handle: int) -> None:

@@ -135,8 +135,8 @@ def _take_over(state: State, desired: Desired, turn: Turn) -> State:
     if desired == state.desired:
         return state
     if desired.generation <= state.generation:
-        # A forged or an old message, or a registry restored from a backup: the report names our generation,
-        # and the registry publishes a newer one.
+        # An old or a forged message, or a registry restored from a backup: the report names our
+        # generation, and the registry publishes a newer one.
         turn.do(effects.Report())
         return state
     known = {module.name: module for module in state.modules}

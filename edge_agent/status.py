@@ -40,9 +40,9 @@ class StatusServer:
 
     def __init__(self, directory: Path, compose: Callable[[], Status]) -> None:
         """Listen in `directory`; `compose` is called for each question."""
-        self._compose = compose
+        self._compose, self._path = compose, directory / SOCKET_NAME
         self._listener = unixsockets.listen(
-            directory / SOCKET_NAME, mode=listeners.SOCKET_MODE, backlog=listeners.BACKLOG
+            self._path, mode=listeners.SOCKET_MODE, backlog=listeners.BACKLOG
         )
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
@@ -56,6 +56,8 @@ class StatusServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(TIMEOUT_S)
         self._listener.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
     def _run(self) -> None:
         while True:

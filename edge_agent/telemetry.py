@@ -9,6 +9,7 @@ draining. Both sleep until something happens: an idle device neither wakes up no
 may be called from any thread; none but `drain` and `stop` waits for more than a commit.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,9 +111,9 @@ class TelemetryPath:
             if loop.thread.is_alive():
                 loop.thread.join(max(0.0, deadline - self._clock.monotonic()))
 
-    def spooled(self, module: str) -> None:
-        """Take note that a worker of this module appended records."""
-        self._taking.want(module)
+    def spooled(self, module: str, dropped: int = 0) -> None:
+        """Take note that a worker of this module appended records, or had no room for so many."""
+        self._taking.want(module, dropped)
 
     def drain(self, module: str, timeout_s: float = 10.0) -> None:
         """Return when all that lay in a module's spool is in the outbox.
@@ -152,7 +153,7 @@ class TelemetryPath:
         try:
             seen = self._outbox.stats()
         except PackhorseError as error:
-            return TelemetryStats(troubles=(*troubles, str(error)))
+            return TelemetryStats(drops=self._intake.drops(), troubles=(*troubles, str(error)))
         age_s = 0.0 if seen.oldest_at is None else max(0.0, self._clock.now() - seen.oldest_at)
         return TelemetryStats(
             outbox_records=seen.records,
@@ -161,7 +162,7 @@ class TelemetryPath:
             oldest_s=age_s,
             dead_batches=seen.dead,
             torn_frames=self._intake.torn,
-            drops=seen.drops,
+            drops=Counter(seen.drops) + Counter(self._intake.drops()),
             troubles=tuple(troubles),
         )
 

@@ -83,14 +83,16 @@ class IntakeLoop:
         self._stopping = False
         self._wanted: set[str] = set()
         self._drains: list[_Drain] = []
+        self._dropped = 0
         self._not_before = -math.inf
         self._backoff = Backoff(1.0, RETRY_S)
         self.thread = threading.Thread(target=self._run, name="telemetry-intake", daemon=True)
 
-    def want(self, module: str) -> None:
-        """Have a module's spool read soon."""
+    def want(self, module: str, dropped: int = 0) -> None:
+        """Have a module's spool read soon, and records counted that had no room there."""
         with self._wake:
             self._wanted.add(module)
+            self._dropped += dropped
             self._wake.notify_all()
 
     def drain(self, module: str, timeout_s: float) -> None:
@@ -150,6 +152,10 @@ class IntakeLoop:
     def _round(self, modules: list[str], *, flush: bool) -> dict[str, PackhorseError]:
         """Read the spools and commit if that is due; return what failed, by module."""
         failed: dict[str, PackhorseError] = {}
+        with self._wake:
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            self._intake.drop("spool_full", dropped)
         now = self._clock.monotonic()
         for module in modules:
             move = functools.partial(self._intake.move, module, now)

@@ -5,6 +5,8 @@ from typing import Protocol
 
 PLAUSIBLE_SINCE = 1_767_225_600.0
 """2026-01-01T00:00:00Z: a device that shows less has no valid clock (no RTC, dead battery)."""
+PLAUSIBLE_UNTIL = 2_524_608_000.0
+"""2050-01-01T00:00:00Z: one that shows more has none either (a register that flipped)."""
 
 
 class Clock(Protocol):
@@ -33,4 +35,4 @@ class SystemClock:
 
 def plausible(now: float) -> bool:
     """Say whether a wall clock reading can be true at all."""
-    return now >= PLAUSIBLE_SINCE
+    return PLAUSIBLE_SINCE <= now < PLAUSIBLE_UNTIL

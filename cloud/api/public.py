@@ -21,7 +21,8 @@ def get_ca(services: ServicesDep) -> PlainTextResponse:
 def enrol(body: shapes.Enrol, request: Request, services: ServicesDep) -> shapes.Enrolled:
     """Let a device in: 401 token unknown, 409 token used, 410 token expired.
 
-    Answered after the broker has been told, so that the device can connect at once.
+    Answered after the broker has been told, so that the device can connect at once. Asked
+    again with the same token and key, the answer is the same.
     """
     with services.transaction() as session:
         enrolled = enrolment.enrol(

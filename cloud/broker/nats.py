@@ -131,7 +131,7 @@ class NatsBroker:
             self._thread.join(STOP_GRACE_S)
 
     def _supervise(self) -> None:
-        backoff = Backoff(first_s=0.2, most_s=30.0)
+        backoff = Backoff(first_s=0.2, most_s=5.0)
         while not self._stopping.is_set():
             began = time.monotonic()
             try:

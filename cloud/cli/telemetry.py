@@ -96,7 +96,8 @@ def _show(record: "shapes.Record") -> None:
     what = record.error or jsons.dumps(record.outputs, separators=(",", ":"))
     if len(what) > SHOWN_CHARS:
         what = what[: SHOWN_CHARS - 3] + "..."
+    about = "~" if record.time_estimated else ""
     output.result(
-        f"{output.moment(record.at)}  {record.device}  {record.model}:{record.version}  "
+        f"{about}{output.moment(record.at)}  {record.device}  {record.model}:{record.version}  "
         f"{record.latency_ms:.2f} ms  {record.item or '-'}  {what}"
     )

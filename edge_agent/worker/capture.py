@@ -39,9 +39,13 @@ class Recorder:
     """Writes the records of one worker. Its methods may be called from any thread."""
 
     def __init__(
-        self, spool: SpoolWriter, start: Start, clock: Clock, on_spooled: Callable[[], None]
+        self, spool: SpoolWriter, start: Start, clock: Clock, on_spooled: Callable[[int], None]
     ) -> None:
-        """Begin. `on_spooled` is called from the recorder's thread when there are new records."""
+        """Begin.
+
+        `on_spooled` is called from the recorder's thread when there are new records; it is told how
+        many have been dropped since it was called before.
+        """
         self._spool, self._start, self._clock, self._on_spooled = spool, start, clock, on_spooled
         self._encoder = msgspec.msgpack.Encoder()
         self._lock = threading.Lock()
@@ -51,6 +55,7 @@ class Recorder:
         self._full, self._unsynced = False, ""
         self.dropped = 0
         """Records of requests that the spool had no room for."""
+        self._dropped_told = 0
         self._count = 0
         self._thread = threading.Thread(target=self._keep, name="recorder", daemon=True)
         self._thread.start()
@@ -135,13 +140,16 @@ class Recorder:
             self.sync()
         except OSError:
             log.exception("spool not synced at the end")
+        if self.dropped > self._dropped_told:
+            self._tell()
         self._spool.close()
 
     def _append(self, record: Record) -> None:
         try:
             self._append_what_fits(record)
         except SpaceError as error:
-            self.dropped += record.source is None
+            if record.source is None:
+                self._note_dropped()
             if not self._full:
                 self._full = True
                 log.error("records are dropped", extra={"reason": str(error)})  # noqa: TRY400 - no bug here
@@ -152,6 +160,13 @@ class Recorder:
         with self._lock:
             if self._told or self._durable:
                 self._told = self._durable = False
+                self._news.notify()
+
+    def _note_dropped(self) -> None:
+        with self._lock:
+            self.dropped += 1
+            if self._told:
+                self._told = False
                 self._news.notify()
 
     def _append_what_fits(self, record: Record) -> None:
@@ -187,7 +202,7 @@ class Recorder:
                     return
                 tell, self._told = not self._told, True
             if tell:
-                self._on_spooled()
+                self._tell()
             now = time.monotonic()
             waiting_since = waiting_since or now
             if now - waiting_since >= SYNC_S:
@@ -195,6 +210,11 @@ class Recorder:
                 waiting_since = None
             with self._news:
                 self._news.wait_for(lambda: self._closed, timeout=TELL_S)
+
+    def _tell(self) -> None:
+        dropped = self.dropped
+        self._on_spooled(dropped - self._dropped_told)
+        self._dropped_told = dropped
 
     def _sync_quietly(self) -> None:
         try:

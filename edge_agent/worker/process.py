@@ -240,8 +240,8 @@ class Worker:
             raise errors.InvalidError("order", "no Start yet", "the agent speaks another protocol")
         return self._loaded
 
-    def _tell_spooled(self) -> None:
-        self._say_soon(protocol.Spooled())
+    def _tell_spooled(self, dropped: int) -> None:
+        self._say_soon(protocol.Spooled(dropped))
 
     def _say_soon(self, message: FromWorker) -> None:
         """Say something from any thread."""

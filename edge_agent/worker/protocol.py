@@ -119,7 +119,10 @@ class SourcesStopped(FromWorker, frozen=True):
 
 
 class Spooled(FromWorker, frozen=True):
-    """Records were appended to the spool since the last Spooled."""
+    """Records were appended to the spool since the last Spooled, or had no room there."""
+
+    dropped: int = 0
+    """How many had no room."""
 
 
 class SourceTrouble(FromWorker, frozen=True):

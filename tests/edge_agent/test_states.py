@@ -427,10 +427,14 @@ def test_a_module_wanted_again_while_it_stops_reads_no_source_twice() -> None:
     assert world.forgotten == []
 
 
-def test_an_older_generation_is_ignored_and_answered_with_a_report() -> None:
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_generation_that_is_not_newer_is_ignored_and_answered_with_a_report(
+    generation: int,
+) -> None:
     world = running("a")
+    assert world.state.generation == 1
 
-    world.want(spec("b"), generation=0)
+    world.want(spec("b"), generation=generation)
 
     assert kinds(world) == ["Report"]
     assert world.report().bundle == digest("a")

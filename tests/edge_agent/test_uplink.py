@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import uplink
+from edge_agent import desired, uplink
 from edge_agent.reporter import Reporter
 from edge_agent.uplink import MqttUplink, NoUplink, UplinkHooks
 from runtime import digests, messages, topics
-from runtime.errors import LinkError
+from runtime.errors import InvalidError, LinkError
 from runtime.link import Link, Received
 from runtime.messages import Ack, Desired, FetchRequest, FetchResponse, Presence, Reported
 from runtime.topics import Channel, DeviceId
@@ -110,24 +110,27 @@ def test_what_the_registry_wants_and_acknowledges_is_handed_over(
     registry: Pair, device: Device
 ) -> None:
     link, _ = registry
-    desired = messages.encode(Desired(DEVICE, 7, 0.0))
+    wanted = messages.encode(Desired(DEVICE, 7, 0.0))
     ack = messages.encode(Ack("e", stored=(1,)))
 
-    link.publish(topic(Channel.DESIRED), desired, retain=True)
+    link.publish(topic(Channel.DESIRED), wanted, retain=True)
     link.publish(topic(Channel.ACK), ack)
 
-    eventually(lambda: device[1].desired == [desired], "it is handed over")
+    eventually(lambda: device[1].desired == [wanted], "it is handed over")
     eventually(lambda: device[1].acks == [ack], "it is handed over")
 
 
-def test_a_message_that_is_too_large_is_not_handed_over(registry: Pair, device: Device) -> None:
+def test_a_message_that_is_too_large_is_handed_over_for_its_reader_to_refuse(
+    registry: Pair, device: Device
+) -> None:
     link, _ = registry
-    before = len(device[1].acks)
+    large = bytes(messages.MAX_MESSAGE_BYTES + 1)
 
-    link.publish(topic(Channel.ACK), bytes(messages.MAX_MESSAGE_BYTES + 1))
-    link.publish(topic(Channel.ACK), b"small")
+    link.publish(topic(Channel.DESIRED), large, retain=True)
 
-    eventually(lambda: device[1].acks[before:] == [b"small"], "the next one comes")
+    eventually(lambda: large in device[1].desired, "it is handed over")
+    with pytest.raises(InvalidError, match="send at most"):
+        desired.read(large, DEVICE)
 
 
 def test_a_question_gets_its_own_answer(registry: Pair, device: Device) -> None:

@@ -27,9 +27,12 @@ class Rig:
         self.directory = directory
         self.told = threading.Semaphore(0)
         start = Start("mod", "ab" * 32, "digits", 3, "", "", (), (), rules or Capture(), ())
-        self.recorder = Recorder(
-            SpoolWriter(directory, **spool), start, SystemClock(), self.told.release
-        )
+        self.dropped = 0
+        self.recorder = Recorder(SpoolWriter(directory, **spool), start, SystemClock(), self._tell)
+
+    def _tell(self, dropped: int) -> None:
+        self.dropped += dropped
+        self.told.release()
 
     def records(self) -> list[Record]:
         """Return what lies in the spool."""
@@ -134,6 +137,7 @@ def test_without_room_a_requests_record_is_dropped_and_a_sources_refused(
 
     assert 0 < len(rig.records()) < 50
     assert rig.recorder.dropped == 50 - len(rig.records())
+    eventually(lambda: rig.dropped == rig.recorder.dropped, "the agent is told how many")
     assert [record.message for record in caplog.records] == ["records are dropped"]
     rig.recorder.close()
 

@@ -77,8 +77,7 @@ def bench() -> Iterator[Bench]:
         spooled = threading.Event()
         hooks = Hooks(
             put=said.put,
-            spooled=lambda _module: spooled.set(),
-            dropped=lambda _records: None,
+            spooled=lambda *_told: spooled.set(),
             source_trouble=lambda *_told: None,
         )
         workers = WorkerSupervisor(data, listeners=listeners, source_roots=(), hooks=hooks)

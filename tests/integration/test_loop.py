@@ -6,13 +6,12 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from tests.support.traffic import Traffic
 
 from cloud import shapes
 from cloud.client import Client
 from cloud.shapes import DeviceProgress, NewDeployment
 from tests.support import bundles, parts, processes
-from tests.support.processes import Agent, Registry, eventually
+from tests.support.processes import Agent, Registry, Traffic, eventually
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 MakeAgent = Callable[..., Agent]

@@ -11,15 +11,10 @@ All of them end when the test's process ends. Ports are chosen once, so a restar
 import contextlib
 import http.client
 import json
-import os
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,102 +26,19 @@ from cloud import shapes
 from cloud.authority import Authority
 from cloud.client import Client
 from cloud.endpoints import Endpoints
-from runtime import children
 from runtime.bundle import build
 from tests.support import brokers
 from tests.support.brokers import HOST, MosquittoRig
+from tests.support.commands import PATIENCE_S, Command, eventually, scratch
 
-PATIENCE_S = float(os.environ.get("HF_PATIENCE", "60"))
-"""For a process to start or a device to get somewhere, on a machine with other work to do."""
-STOP_S = 20.0
+__all__ = ["Agent", "Answer", "Command", "Registry", "Traffic", "eventually", "scratch"]
+
 AGENT_SETTINGS = {
     "PACKHORSE_AGENT_HEARTBEAT_S": "5.0",
     "PACKHORSE_AGENT_FLUSH_S": "0.2",
     "PACKHORSE_AGENT_RECONNECT_MOST_S": "2.0",
 }
 """As a device in a hurry; tests put others on top."""
-
-
-def eventually(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Wait until something holds; fail naming `what` if it does not in time."""
-    brokers.eventually(holds, what, timeout_s)
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """Give a directory with a path short enough for Unix sockets; gone afterwards."""
-    place = Path(tempfile.mkdtemp(prefix="ph-"))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-class Command:
-    """One console command, run again and again."""
-
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
-        """Run `name`, from beside this Python, with output appended to `log`."""
-        self._argv = [str(Path(sys.executable).parent / name), *arguments]
-        self.log = log
-        self.environment: dict[str, str] = {}
-        self._child: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """Process id of the last start."""
-        assert self._child is not None, "it was never started"
-        return self._child.pid
-
-    @property
-    def runs(self) -> bool:
-        """Whether it runs now."""
-        return self._child is not None and self._child.poll() is None
-
-    def spawn(self) -> None:
-        """Start it; returns at once."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._child = children.spawn(
-                self._argv, stdout=log, stderr=log, env={**os.environ, **self.environment}
-            )
-
-    def run(self, *arguments: str, timeout_s: float = PATIENCE_S) -> str:
-        """Run it to its end with further arguments; return its output, or fail showing it."""
-        done = subprocess.run(
-            [*self._argv, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env={**os.environ, **self.environment},
-        )
-        assert done.returncode == 0, f"{self._argv[0]} {arguments}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def kill(self) -> None:
-        """Kill -9."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-
-    def stop(self) -> int:
-        """SIGTERM; return the exit code. Killed if it does not end."""
-        return 0 if self._child is None else children.stop(self._child, grace_s=STOP_S)
-
-    def descendants(self, word: str) -> list[psutil.Process]:
-        """Return the processes below it whose command line has this word."""
-        found = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(self.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    if any(word in part for part in process.cmdline()):
-                        found.append(process)
-        return found
-
-    def tail(self, characters: int = 3000) -> str:
-        """Return the end of its output."""
-        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
 
 
 class Registry(Command):
