@@ -2,7 +2,7 @@
 
     main thread   waits for a signal, or for the unexpected end of any other thread
     http          uvicorn with the API
-    ingest, presence, responder, publisher   see cloud.wire
+    ingest, presence, responder, publisher   see cloud.messaging.wire
     nats          watches the embedded broker
 
 The process is whole or it ends: see cloud.crew. Killed at any moment, it goes on at the next start
@@ -22,18 +22,19 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from cloud import database, datalock, endpoints, keys
+from cloud import database, endpoints
 from cloud.app import create_app
-from cloud.authority import Authority
 from cloud.broker.nats import NatsBroker
 from cloud.crew import Crew
 from cloud.endpoints import Endpoints
-from cloud.presign import Presigner
+from cloud.messaging.wire import BrokerLogin, Wire
 from cloud.registry import devices
 from cloud.services import BrokerAddress, Change, Services
 from cloud.settings import Settings
-from cloud.wire import BrokerLogin, Wire
-from runtime import logs
+from cloud.trust import keys
+from cloud.trust.authority import Authority
+from cloud.trust.presign import Presigner
+from runtime import datalock, logs
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.encodings import EncodingStore
 from runtime.clock import SystemClock

@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from cloud import database
-from cloud.authority import Authority
-from cloud.presign import Presigner
 from cloud.settings import Settings
+from cloud.trust.authority import Authority
+from cloud.trust.presign import Presigner
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.encodings import EncodingStore
 from runtime.clock import Clock, SystemClock

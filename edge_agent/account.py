@@ -4,11 +4,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent import facts, modules, vitals
-from edge_agent.listeners import Listeners
-from edge_agent.states import State
+from edge_agent import facts, vitals
+from edge_agent.mind import modules
+from edge_agent.mind.states import State
 from edge_agent.status import Status
-from edge_agent.telemetry import TelemetryPath
+from edge_agent.telemetry.path import TelemetryPath
+from edge_agent.workers.listeners import Listeners
 from runtime.clock import Clock
 from runtime.messages import Reported
 from runtime.topics import DeviceId

@@ -12,15 +12,17 @@ Workers die with the thread that calls `run`, so it must be one that lives as lo
 import logging
 import queue
 
-from edge_agent import assembly, desired, events, facts, memory, modules, states
+from edge_agent import assembly, desired, facts
 from edge_agent.assembly import Place
-from edge_agent.effects import Forget, Report, StartSources
-from edge_agent.events import Event, News, TimerKey
 from edge_agent.hands import SOURCES
 from edge_agent.journal import Journal
-from edge_agent.modules import Module
+from edge_agent.mind import events, modules, states
+from edge_agent.mind.effects import Forget, Report, StartSources
+from edge_agent.mind.events import Event, News, TimerKey
+from edge_agent.mind.modules import Module
 from edge_agent.settings import AgentSettings
 from edge_agent.uplink import Uplink, UplinkHooks
+from edge_agent.workers import memory
 from runtime import files, messages
 from runtime.clock import Clock, SystemClock
 from runtime.digests import Digest

@@ -3,23 +3,24 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_agent import events, memory
 from edge_agent.account import Account, Place
-from edge_agent.events import Event, News
-from edge_agent.fetch import Fetcher
+from edge_agent.bundles.fetch import Fetcher
+from edge_agent.bundles.porter import Porter
+from edge_agent.bundles.releases import Releases
 from edge_agent.hands import Hands
-from edge_agent.listeners import Listeners
-from edge_agent.minder import Hooks
-from edge_agent.outbox import Outbox
-from edge_agent.porter import Porter
-from edge_agent.releases import Releases
+from edge_agent.mind import events
+from edge_agent.mind.events import Event, News
+from edge_agent.mind.states import State
 from edge_agent.settings import AgentSettings
-from edge_agent.states import State
 from edge_agent.status import StatusServer
-from edge_agent.telemetry import TelemetryPath, TelemetrySettings
+from edge_agent.telemetry.outbox import Outbox
+from edge_agent.telemetry.path import TelemetryPath, TelemetrySettings
 from edge_agent.timers import Timers
 from edge_agent.uplink import Uplink
-from edge_agent.workers import WorkerSupervisor
+from edge_agent.workers import memory
+from edge_agent.workers.listeners import Listeners
+from edge_agent.workers.minder import Hooks
+from edge_agent.workers.supervisor import WorkerSupervisor
 from runtime import files
 from runtime.clock import Clock
 from runtime.digests import Digest

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from edge_agent import facts, settings
-from edge_agent.errors import AlreadyRunningError, NotEnrolledError, NotRunningError
-from runtime.errors import InvalidError, PackhorseError
+from edge_agent.errors import NotEnrolledError, NotRunningError
+from runtime.errors import InUseError, InvalidError, PackhorseError
 
 FAILED, BAD_INPUT, NOT_RUNNING = 1, 2, 3
 MAX_INPUT_BYTES = 64 * 1024 * 1024
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         code: int = chosen.command(chosen)
-    except (InvalidError, NotEnrolledError, AlreadyRunningError) as error:
+    except (InvalidError, NotEnrolledError, InUseError) as error:
         return _fail(error, BAD_INPUT)
     except NotRunningError as error:
         return _fail(error, NOT_RUNNING)
@@ -85,9 +85,10 @@ def _command(
 
 
 def _enrol(chosen: argparse.Namespace) -> int:
-    from edge_agent import datalock, enrol  # noqa: PLC0415 - each command loads what it needs
+    from edge_agent import enrol  # noqa: PLC0415 - each command loads what it needs
+    from runtime import datalock  # noqa: PLC0415
 
-    with datalock.held(chosen.data):
+    with datalock.held(chosen.data, mode=0o750):
         identity = enrol.enrol(
             chosen.data,
             url=chosen.url,

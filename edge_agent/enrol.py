@@ -112,10 +112,12 @@ def enrol(
         raise InvalidError(
             str(data), present.device, "it is enrolled already; give --force to enrol it anew"
         )
+    from runtime import keyfiles  # noqa: PLC0415 - heavy, and the agent imports this module
+
     ca_pem = tls.fetch_ca(url, fingerprint, TIMEOUT_S)
     directory = files.make_directory(data / "identity")
     files.sweep_temporaries(directory)
-    key = _device_key(directory / "device.key")
+    key = keyfiles.own_key(directory / "device.key", remedy="remove it and enrol again")
     request = {"token": f"{secret}.{fingerprint}", "device_id": device_id, "facts": facts}
     answer = _ask(url, ca_pem, {**request, "csr": _request(key)})
     _check(answer, ca_pem, key, device_id)
@@ -205,28 +207,6 @@ def _check(
         raise InvalidError(
             "certificate", certificate.subject.rfc4514_string(), "it must be of our key and name"
         )
-
-
-def _device_key(path: Path) -> "ec.EllipticCurvePrivateKey":
-    """Return the device's key, made if there is none."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-
-    if not path.exists():
-        made = ec.generate_private_key(ec.SECP256R1())
-        pem = made.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        files.write_atomic(path, pem, mode=0o600)
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except ValueError as error:
-        raise InvalidError(str(path), "a damaged key", "remove it and enrol again") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InvalidError(str(path), type(key).__name__, "remove it and enrol again")
-    return key
 
 
 def _request(key: "ec.EllipticCurvePrivateKey") -> str:

@@ -2,7 +2,6 @@
 
 PackhorseError
 ├── NotEnrolledError     this device has no identity yet        enrol it
-├── AlreadyRunningError  another agent has this data directory  stop it
 └── NotRunningError      no agent has it                        start it
 """
 
@@ -19,16 +18,6 @@ class NotEnrolledError(PackhorseError):
             f"{data} has no identity: run `packhorse-agent enrol --url … --token … --data {data}`"
         )
         self.data = data
-
-
-class AlreadyRunningError(PackhorseError):
-    """Two agents would run every model twice and tear each other's files."""
-
-    def __init__(self, data: Path, pid: str) -> None:
-        super().__init__(
-            f"{data} is in use by the agent with process id {pid or '?'}: stop it first"
-        )
-        self.data, self.pid = data, pid
 
 
 class NotRunningError(PackhorseError):

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from edge_agent.memory import MIB
+from edge_agent.workers.memory import MIB
 
 ROOT = Path("/")
 

@@ -9,15 +9,15 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_agent import effects, events
-from edge_agent.effects import Effect
-from edge_agent.events import TimerKey
-from edge_agent.porter import Porter
-from edge_agent.releases import Releases
-from edge_agent.telemetry import TelemetryPath
+from edge_agent.bundles.porter import Porter
+from edge_agent.bundles.releases import Releases
+from edge_agent.mind import effects, events
+from edge_agent.mind.effects import Effect
+from edge_agent.mind.events import TimerKey
+from edge_agent.telemetry.path import TelemetryPath
 from edge_agent.timers import Timers
 from edge_agent.worker import protocol
-from edge_agent.workers import WorkerSupervisor
+from edge_agent.workers.supervisor import WorkerSupervisor
 from runtime.clock import Clock
 from runtime.digests import Digest
 from runtime.errors import InvalidError, PackhorseError

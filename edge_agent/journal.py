@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.states import SavedState
+from edge_agent.mind.states import SavedState
 from runtime import digests, files
 from runtime.errors import InvalidError
 

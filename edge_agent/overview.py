@@ -5,10 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent import modules, status
+from edge_agent import status
 from edge_agent.errors import NotRunningError
 from edge_agent.journal import Journal
-from edge_agent.states import SavedState
+from edge_agent.mind import modules
+from edge_agent.mind.states import SavedState
 from edge_agent.status import Status
 from runtime.errors import InvalidError
 from runtime.messages import ModuleReport, ModuleSpec

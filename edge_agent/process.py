@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from edge_agent import datalock, enrol, settings
+from edge_agent import enrol, settings
 from edge_agent.agent import Agent
 from edge_agent.assembly import Place
 from edge_agent.enrol import Identity
@@ -14,7 +14,7 @@ from edge_agent.errors import NotEnrolledError
 from edge_agent.journal import Journal
 from edge_agent.settings import AgentSettings
 from edge_agent.uplink import MqttUplink, NoUplink
-from runtime import logs, topics
+from runtime import datalock, logs, topics
 from runtime.errors import InvalidError
 from runtime.link import LinkSettings
 from runtime.topics import DeviceId
@@ -27,13 +27,13 @@ NOBODY = DeviceId("not-enrolled")
 def run(data: Path, config: Path | None) -> None:
     """Run until SIGTERM or SIGINT.
 
-    Raises InvalidError for settings that are wrong, NotEnrolledError, AlreadyRunningError.
+    Raises InvalidError for settings that are wrong, NotEnrolledError, InUseError.
     """
     if config is not None and not config.exists():
         raise InvalidError("config", str(config), "name a file that exists")
     chosen = settings.load(config or data / "agent.toml", os.environ)
     logs.set_up(form=chosen.log_format, level=chosen.log_level)
-    with datalock.held(data):
+    with datalock.held(data, mode=0o750):
         agent = make(data.absolute(), chosen)
 
         def stop(_number: int, _frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edge_agent.turn import Limits
+from edge_agent.mind.turn import Limits
 from runtime.errors import InvalidError
 
 PREFIX = "PACKHORSE_AGENT_"

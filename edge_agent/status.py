@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent import listeners
 from edge_agent.errors import NotRunningError
+from edge_agent.workers import listeners
 from runtime import unixsockets
 from runtime.errors import InvalidError
 from runtime.messages import Reported

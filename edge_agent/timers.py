@@ -1,6 +1,6 @@
 """Timers of the owner thread: it sleeps until the next one is due, and no thread ticks."""
 
-from edge_agent.events import TimerKey
+from edge_agent.mind.events import TimerKey
 
 
 class Timers:

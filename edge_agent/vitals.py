@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from edge_agent.memory import MIB, resident_bytes
+from edge_agent.workers.memory import MIB, resident_bytes
 from runtime import clock, files
 
 ROOT = Path("/")

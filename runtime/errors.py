@@ -4,6 +4,7 @@ PackhorseError          says whether waiting helps (`retryable`) and how to mend
 ├── InvalidError        what was given is not acceptable: field, value, fix     give up
 ├── IntegrityError      bytes arrived, but not the ones that were promised      try again
 ├── SpaceError          the disk has not the room that this needs               try again
+├── InUseError          another process works in this directory                 give up
 ├── LinkError           the broker or the registry could not be reached         try again
 └── ModelError          a model does not load, run or pass its check            give up
 
@@ -53,6 +54,17 @@ class SpaceError(PackhorseError):
             f"disk: {path} needs {needed_bytes} bytes and has {free_bytes} free: make room"
         )
         self.path, self.needed_bytes, self.free_bytes = path, needed_bytes, free_bytes
+
+
+class InUseError(PackhorseError):
+    """Another process works in a data directory; `pid` is its number as text, if it is known."""
+
+    def __init__(self, data: str, pid: str) -> None:
+        super().__init__(
+            f"data: {data} is in use by process {pid or '(unknown)'}: "
+            "stop that, or give another --data"
+        )
+        self.data, self.pid = data, pid
 
 
 class LinkError(PackhorseError):

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from sqlmodel import Session
 
-from cloud import keys
 from cloud.errors import KeyRefusedError
 from cloud.registry import events
 from cloud.services import Services
+from cloud.trust import keys
 
 MAX_PAGE = 200
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from cloud import presign
 from cloud.api.dependencies import ServicesDep
+from cloud.trust import presign
 from runtime import digests
 from runtime.digests import Digest
 

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from cloud import errors
 from runtime.errors import (
     IntegrityError,
+    InUseError,
     InvalidError,
     LinkError,
     ModelError,
@@ -33,6 +34,7 @@ STATUS: Mapping[type[PackhorseError], int] = {
     InvalidError: 422,
     IntegrityError: 422,
     SpaceError: 507,
+    InUseError: 409,
     LinkError: 503,
     ModelError: 422,
     errors.NotFoundError: 404,

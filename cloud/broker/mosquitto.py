@@ -6,7 +6,7 @@ Nothing else about those files is changed here, so what runs in the tests is wha
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud.authority import Authority
+from cloud.trust.authority import Authority
 from runtime.errors import InvalidError
 
 

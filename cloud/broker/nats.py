@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cloud.authority import Authority
 from cloud.broker import permissions
+from cloud.trust.authority import Authority
 from runtime import children, files, tls
 from runtime.errors import InvalidError, LinkError
 from runtime.retry import Backoff

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from cryptography import x509
 from sqlmodel import Session
 
-from cloud import certificates, tables
-from cloud.authority import Authority
+from cloud import tables
 from cloud.errors import ConflictError
 from cloud.registry import desired, devices, events, tokens
 from cloud.services import Change, mark
+from cloud.trust import certificates
+from cloud.trust.authority import Authority
 from runtime import topics
 from runtime.errors import InvalidError
 from runtime.topics import DeviceId

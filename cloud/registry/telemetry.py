@@ -1,4 +1,4 @@
-"""What devices recorded, read back. Written by cloud.ingest."""
+"""What devices recorded, read back. Written by cloud.messaging.ingest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

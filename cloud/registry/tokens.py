@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from sqlmodel import Session
 
-from cloud import keys, tables
+from cloud import tables
 from cloud.errors import TokenExpiredError, TokenUnknownError, TokenUsedError
 from cloud.registry import devices, events
+from cloud.trust import keys
 from runtime import topics
 from runtime.errors import InvalidError
 

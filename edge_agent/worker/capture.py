@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.spool import SpoolWriter
+from edge_agent.telemetry.spool import SpoolWriter
 from edge_agent.worker.protocol import Start
 from runtime.batches import Record
 from runtime.clock import Clock

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.spool import SpoolWriter
+from edge_agent.telemetry.spool import SpoolWriter
 from edge_agent.worker import protocol, sources
 from edge_agent.worker.capture import Recorder
 from edge_agent.worker.protocol import FromWorker, Start

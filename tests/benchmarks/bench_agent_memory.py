@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from edge_agent import memory
+from edge_agent.workers import memory
 from runtime import children
 from tests.support import fleets, processes
 from tests.support.fleets import Fleet

@@ -25,11 +25,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cloud.crew import Crew
-from cloud.ingest import GROUP
-from cloud.intake import CLIENT_ID, SUBSCRIPTIONS
-from cloud.record_rows import COLUMNS, readied, record_rows
+from cloud.messaging.ingest import GROUP
+from cloud.messaging.intake import CLIENT_ID, SUBSCRIPTIONS
+from cloud.messaging.record_rows import COLUMNS, readied, record_rows
+from cloud.messaging.wire import BrokerLogin, Wire
 from cloud.services import Services
-from cloud.wire import BrokerLogin, Wire
 from runtime import batches, topics
 from runtime.link import Link, LinkEvent, LinkSettings, Received
 from runtime.topics import REGISTRY_USER, Channel, DeviceId

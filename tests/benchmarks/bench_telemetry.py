@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import msgspec
 
-from edge_agent.batcher import Batcher
-from edge_agent.intake import SpoolIntake
-from edge_agent.outbox import Outbox
-from edge_agent.spool import SpoolWriter
-from edge_agent.telemetry import TelemetryPath
+from edge_agent.telemetry.batcher import Batcher
+from edge_agent.telemetry.intake import SpoolIntake
+from edge_agent.telemetry.outbox import Outbox
+from edge_agent.telemetry.path import TelemetryPath
+from edge_agent.telemetry.spool import SpoolWriter
 from runtime import batches, topics
 from runtime.batches import Record
 from runtime.messages import Ack

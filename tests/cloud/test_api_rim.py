@@ -33,7 +33,7 @@ def ours() -> list[type[PackhorseError]]:
     return [
         kind
         for kind in descendants(PackhorseError)
-        if kind.__module__.startswith(("cloud.", "runtime."))
+        if kind.__module__ in {"runtime.errors", "cloud.errors"}
     ]
 
 

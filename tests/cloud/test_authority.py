@@ -12,9 +12,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud import authority as module
-from cloud import certificates
-from cloud.authority import Authority
+from cloud.trust import authority as module
+from cloud.trust import certificates
+from cloud.trust.authority import Authority
 from runtime import files
 from runtime.errors import InvalidError
 from runtime.topics import DeviceId

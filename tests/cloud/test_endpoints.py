@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud import datalock, endpoints
+from cloud import endpoints
 from cloud.endpoints import Endpoints
-from cloud.errors import ConflictError
 from cloud.settings import Settings
-from runtime.errors import InvalidError
+from runtime import datalock
+from runtime.errors import InUseError, InvalidError
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_last_port_is_taken_again_if_it_is_free() -> None:
 def test_a_data_directory_has_one_owner(tmp_path: Path) -> None:
     with (
         datalock.held(tmp_path),
-        pytest.raises(ConflictError, match="process"),
+        pytest.raises(InUseError, match="process"),
         datalock.held(tmp_path),
     ):
         pass

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
-from cloud import ingest, tables
-from cloud.ingest import Ingester
-from cloud.intake import Arrival
-from cloud.record_rows import made_at
+from cloud import tables
+from cloud.messaging import ingest
+from cloud.messaging.ingest import Ingester
+from cloud.messaging.intake import Arrival
+from cloud.messaging.record_rows import made_at
 from cloud.services import Services
 from runtime import batches, topics
 from runtime.batches import Record

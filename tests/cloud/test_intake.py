@@ -1,8 +1,8 @@
 import threading
 import time
 
-from cloud import intake
-from cloud.intake import Intake
+from cloud.messaging import intake
+from cloud.messaging.intake import Intake
 from runtime import topics
 from runtime.link import Received
 from runtime.topics import Channel, DeviceId

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud import database, keys, tables
+from cloud import database, tables
 from cloud.errors import KeyRefusedError
 from cloud.services import Services
+from cloud.trust import keys
 from tests.support import registries
 from tests.support.registries import SetClock
 

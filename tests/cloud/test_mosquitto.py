@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud.authority import Authority
 from cloud.broker import mosquitto, permissions
+from cloud.trust.authority import Authority
 from runtime import topics
 from runtime.errors import InvalidError
 from runtime.link import Disconnected

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloud.authority import Authority
 from cloud.broker import nats, permissions
 from cloud.broker.nats import NatsBroker
+from cloud.trust.authority import Authority
 from runtime import topics
 from runtime.errors import InvalidError, LinkError
 from runtime.link import Connected, Disconnected
@@ -141,7 +141,7 @@ def test_the_broker_dies_with_a_registry_that_is_killed(tmp_path: Path) -> None:
     script = f"""
 import threading
 from pathlib import Path
-from cloud.authority import Authority
+from cloud.trust.authority import Authority
 from cloud.broker.nats import NatsBroker
 data = Path({str(tmp_path)!r})
 broker = NatsBroker(data, Authority.open(data / "authority"), "127.0.0.1", {brokers.free_port()},

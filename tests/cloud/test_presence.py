@@ -8,8 +8,8 @@ from sqlalchemy import event
 from sqlmodel import select
 
 from cloud import tables
-from cloud.intake import Arrival
-from cloud.presence import Presences
+from cloud.messaging.intake import Arrival
+from cloud.messaging.presence import Presences
 from cloud.registry import desired
 from cloud.services import Services
 from runtime import messages, topics

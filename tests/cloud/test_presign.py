@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from cloud.errors import UrlExpiredError, UrlRefusedError
-from cloud.presign import Presigner
+from cloud.trust.presign import Presigner
 from runtime import digests
 from runtime.bundle import parts
 from runtime.digests import Digest

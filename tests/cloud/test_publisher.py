@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cloud import tables
-from cloud.publisher import Publisher
+from cloud.messaging.publisher import Publisher
 from cloud.registry import devices
 from cloud.services import Change, Services
 from runtime import messages

@@ -6,8 +6,8 @@ import pytest
 from sqlmodel import select
 
 from cloud import tables
-from cloud.intake import Arrival
-from cloud.responder import Responder
+from cloud.messaging.intake import Arrival
+from cloud.messaging.responder import Responder
 from cloud.services import Services
 from runtime import digests, messages, topics
 from runtime.bundle import parts

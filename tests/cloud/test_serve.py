@@ -66,7 +66,7 @@ def test_all_its_parts_are_well(registry: Registry) -> None:
 def test_a_second_one_on_the_same_data_says_who_has_it(registry: Registry) -> None:
     second = Command("packhorse", ["serve", "--data", str(registry.data)], registry.log)
 
-    with pytest.raises(AssertionError, match=f"another registry, process {registry.pid}"):
+    with pytest.raises(AssertionError, match=f"in use by process {registry.pid}"):
         second.run()
 
 

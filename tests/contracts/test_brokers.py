@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion
 
-from cloud.authority import Authority
+from cloud.trust.authority import Authority
 from runtime import link, topics
 from runtime.link import LinkSettings, Received
 from runtime.topics import Channel, DeviceId

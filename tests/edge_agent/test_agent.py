@@ -9,10 +9,9 @@ import numpy as np
 import psutil
 import pytest
 
-from edge_agent import datalock
-from edge_agent.errors import AlreadyRunningError, NotRunningError
-from runtime import digests
-from runtime.errors import LinkError
+from edge_agent.errors import NotRunningError
+from runtime import datalock, digests
+from runtime.errors import InUseError, LinkError
 from runtime.messages import ModuleSpec, Phase
 from tests.support import agents, filesystems, uplinks
 from tests.support.agents import Device
@@ -324,7 +323,7 @@ def test_workers_die_with_a_killed_agent(running: Device) -> None:
 
 def test_a_second_agent_on_the_same_directory_is_refused(running: Device) -> None:
     assert running.process is not None
-    refused = pytest.raises(AlreadyRunningError, match=str(running.process.pid))
+    refused = pytest.raises(InUseError, match=str(running.process.pid))
     with refused, datalock.held(running.data):
         pass
 

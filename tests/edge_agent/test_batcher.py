@@ -2,8 +2,8 @@ import random
 
 import msgspec
 
-from edge_agent import batcher
-from edge_agent.batcher import Batcher, Sized
+from edge_agent.telemetry import batcher
+from edge_agent.telemetry.batcher import Batcher, Sized
 from runtime import batches
 from runtime.batches import Record
 from tests.support.records import digits

@@ -136,7 +136,7 @@ def test_a_second_run_on_the_same_directory_is_refused(device: Device) -> None:
 
     assert done.returncode == 2
     assert device.process is not None
-    assert f"process id {device.process.pid}" in one_line(done)
+    assert f"process {device.process.pid}" in one_line(done)
 
 
 def test_a_device_whose_identity_is_damaged_infers_all_the_same() -> None:

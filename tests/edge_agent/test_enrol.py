@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from cloud.authority import Authority
+from cloud.trust.authority import Authority
 from edge_agent import enrol
 from edge_agent.enrol import EnrolRefusedError, Identity
 from runtime import files

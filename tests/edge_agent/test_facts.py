@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import facts, memory, vitals
+from edge_agent import facts, vitals
+from edge_agent.workers import memory
 
 NOW = 1_800_000_000.0
 DAY_S = 86_400.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_agent import download, partfile
-from edge_agent.fetch import FetchCancelledError, Fetcher
+from edge_agent.bundles import download, partfile
+from edge_agent.bundles.fetch import FetchCancelledError, Fetcher
 from runtime import digests, messages
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.build import Built
@@ -524,7 +524,8 @@ def test_fetching_needs_no_heavy_library() -> None:
     """The agent's supervisor has a budget of memory."""
     heavy = "numpy onnxruntime cryptography uvicorn pydantic yaml asyncio PIL httpx"
     code = (
-        f"import sys, edge_agent.fetch; print([m for m in '{heavy}'.split() if m in sys.modules])"
+        "import sys, edge_agent.bundles.fetch;"
+        f"print([m for m in '{heavy}'.split() if m in sys.modules])"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud.authority import Authority
-from edge_agent.fetch import Fetcher
+from cloud.trust.authority import Authority
+from edge_agent.bundles.fetch import Fetcher
 from runtime.bundle.blobs import BlobStore
 from runtime.errors import InvalidError, LinkError
 from runtime.retry import Backoff

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.journal import Journal
-from edge_agent.states import SavedState
+from edge_agent.mind.states import SavedState
 from runtime import files
 from tests.support.worlds import World, spec
 

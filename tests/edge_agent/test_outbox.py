@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.batcher import Packed
-from edge_agent.outbox import MAX_DEAD, MIN_CAP_BYTES, Intake, Outbox
-from edge_agent.outboxfile import OutboxError
+from edge_agent.telemetry.batcher import Packed
+from edge_agent.telemetry.outbox import MAX_DEAD, MIN_CAP_BYTES, Intake, Outbox
+from edge_agent.telemetry.outboxfile import OutboxError
 from runtime import files
 from runtime.errors import InvalidError, PackhorseError, SpaceError
 from tests.support import filesystems, powercuts

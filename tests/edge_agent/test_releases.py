@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.releases import Releases
+from edge_agent.bundles.releases import Releases
 from runtime.bundle.build import Built, build
 from runtime.errors import IntegrityError, InvalidError
 from tests.support import bundle_sources

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import segments
-from edge_agent.spool import SpoolReader, SpoolWriter
+from edge_agent.telemetry import segments
+from edge_agent.telemetry.spool import SpoolReader, SpoolWriter
 from runtime.errors import InvalidError, SpaceError
 
 COUNT_ALOUD = """
 import os, sys
 from pathlib import Path
-from edge_agent.spool import SpoolWriter
+from edge_agent.telemetry.spool import SpoolWriter
 writer = SpoolWriter(Path(sys.argv[1]), segment_bytes=4096)
 for number in range(int(sys.argv[2]), 1 << 40):
     writer.append(b"%d " % number + bytes(number % 97))
@@ -25,7 +25,7 @@ for number in range(int(sys.argv[2]), 1 << 40):
 WRITE_LIMITED = """
 import resource, sys
 from pathlib import Path
-from edge_agent.spool import SpoolWriter
+from edge_agent.telemetry.spool import SpoolWriter
 from runtime.errors import SpaceError
 writer = SpoolWriter(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))

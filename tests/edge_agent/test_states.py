@@ -1,6 +1,6 @@
 import pytest
 
-from edge_agent import effects, events, states
+from edge_agent.mind import effects, events, states
 from runtime.messages import Phase, RunningVersion
 from tests.support.worlds import World, digest, spec
 

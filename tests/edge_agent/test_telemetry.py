@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_agent.batcher import Batcher
-from edge_agent.intake import SpoolIntake
-from edge_agent.outbox import Outbox
-from edge_agent.outboxfile import OutboxError
-from edge_agent.spool import SpoolWriter
-from edge_agent.telemetry import TelemetryPath, TelemetrySettings
+from edge_agent.telemetry.batcher import Batcher
+from edge_agent.telemetry.intake import SpoolIntake
+from edge_agent.telemetry.outbox import Outbox
+from edge_agent.telemetry.outboxfile import OutboxError
+from edge_agent.telemetry.path import TelemetryPath, TelemetrySettings
+from edge_agent.telemetry.spool import SpoolWriter
 from runtime import batches, topics
 from runtime.batches import Batch, Record
 from runtime.errors import LinkError
@@ -429,7 +429,7 @@ def test_a_kill_anywhere_on_the_way_to_the_outbox_loses_and_doubles_nothing(
 
 def test_the_supervisor_carries_no_heavy_library_for_it() -> None:
     heavy = ("numpy", "onnxruntime", "cryptography", "asyncio", "pydantic")
-    program = f"import sys, edge_agent.telemetry; print(set({heavy}) & set(sys.modules))"
+    program = f"import sys, edge_agent.telemetry.path; print(set({heavy}) & set(sys.modules))"
 
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 

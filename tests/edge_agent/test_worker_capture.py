@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.spool import SpoolReader, SpoolWriter
+from edge_agent.telemetry.spool import SpoolReader, SpoolWriter
 from edge_agent.worker import capture
 from edge_agent.worker.capture import Recorder
 from edge_agent.worker.protocol import Start

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import events, minder, predict
-from edge_agent.captured import CappedLog
+from edge_agent import predict
 from edge_agent.errors import NotRunningError
-from edge_agent.events import Event
-from edge_agent.listeners import Listeners
-from edge_agent.minder import Hooks
+from edge_agent.mind import events
+from edge_agent.mind.events import Event
 from edge_agent.worker import protocol
-from edge_agent.workers import WorkerSupervisor
+from edge_agent.workers import minder
+from edge_agent.workers.captured import CappedLog
+from edge_agent.workers.listeners import Listeners
+from edge_agent.workers.minder import Hooks
+from edge_agent.workers.supervisor import WorkerSupervisor
 from runtime.bundle import index as bundle_index
 from runtime.bundle.index import Index
 from runtime.messages import ModuleSpec

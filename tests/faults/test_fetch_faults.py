@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import partfile
-from edge_agent.fetch import Fetcher
+from edge_agent.bundles import partfile
+from edge_agent.bundles.fetch import Fetcher
 from runtime import digests, files
 from runtime.bundle import parts
 from runtime.bundle.blobs import BlobStore

@@ -16,14 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.support.traffic import Traffic
 
 from cloud.client import Client
 from cloud.errors import ClientError, UnreachableError
 from cloud.shapes import NewDeployment
 from runtime import files
 from tests.support import bundles, parts, processes
-from tests.support.processes import Agent, Registry, eventually
+from tests.support.processes import Agent, Registry, Traffic, eventually
 
 ROUNDS = int(os.environ.get("ROUNDS", "100"))
 SEED = int(os.environ.get("SEED", str(random.SystemRandom().randrange(1 << 32))))

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from cloud import certificates
 from cloud.registry import devices
+from cloud.trust import certificates
 from edge_agent import enrol
 from edge_agent.enrol import EnrolRefusedError, Identity
 from runtime.errors import LinkError

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent import partfile
-from edge_agent.fetch import FetchCancelledError, Fetcher
-from edge_agent.partfile import PartFile
+from edge_agent.bundles import partfile
+from edge_agent.bundles.fetch import FetchCancelledError, Fetcher
+from edge_agent.bundles.partfile import PartFile
 from runtime import digests
 from runtime.bundle import arrays, encodings, parts, source
 from runtime.bundle.blobs import BlobStore

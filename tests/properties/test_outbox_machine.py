@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edge_agent import batcher
-from edge_agent.batcher import Packed
-from edge_agent.outbox import Intake, Outbox
+from edge_agent.telemetry import batcher
+from edge_agent.telemetry.batcher import Packed
+from edge_agent.telemetry.outbox import Intake, Outbox
 from tests.support import powercuts
 
 NOW = 1_800_000_000.0

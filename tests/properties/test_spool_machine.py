@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edge_agent import segments
-from edge_agent.spool import SpoolReader, SpoolWriter
+from edge_agent.telemetry import segments
+from edge_agent.telemetry.spool import SpoolReader, SpoolWriter
 
 PAYLOADS = st.binary(min_size=1, max_size=120)
 

@@ -4,8 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge_agent import effects, events, modules, states
-from edge_agent.modules import Stage
+from edge_agent.mind import effects, events, modules, states
+from edge_agent.mind.modules import Stage
 from runtime.messages import Desired, ModuleSpec, Phase
 from tests.support.worlds import World, spec
 

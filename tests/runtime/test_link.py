@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.authority import Authority
+from cloud.trust.authority import Authority
 from runtime import link, topics
 from runtime.errors import InvalidError, LinkError
 from runtime.link import Connected, Disconnected, Link, LinkEvent, LinkSettings

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.authority import Authority
+from cloud.trust.authority import Authority
 from runtime import tls
 from runtime.errors import IntegrityError, InvalidError, LinkError, PackhorseError
 from tests.support.https import serving

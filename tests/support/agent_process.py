@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent import datalock, settings
+from edge_agent import settings
 from edge_agent.agent import Agent
 from edge_agent.assembly import Place
 from edge_agent.journal import read_file
-from runtime import files, logs
+from runtime import datalock, files, logs
 from runtime.clock import SystemClock
 from runtime.messages import Reported
 from runtime.topics import DeviceId

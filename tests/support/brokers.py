@@ -22,10 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloud import certificates
-from cloud.authority import Authority
 from cloud.broker import mosquitto as mosquitto_files
 from cloud.broker.nats import NatsBroker
+from cloud.trust import certificates
+from cloud.trust.authority import Authority
 from runtime import children, topics
 from runtime.link import LinkSettings
 from runtime.topics import DeviceId

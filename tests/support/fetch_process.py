@@ -7,7 +7,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from edge_agent.fetch import Fetcher
+from edge_agent.bundles.fetch import Fetcher
 from runtime import digests, messages
 from runtime.bundle.blobs import BlobStore
 from runtime.messages import FetchRequest, FetchResponse

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from cloud.authority import Authority
+from cloud.trust.authority import Authority
 
 Answer: TypeAlias = tuple[int, bytes]
 Handler: TypeAlias = Callable[[str, str, bytes], Answer]

@@ -23,9 +23,9 @@ import msgspec
 import psutil
 
 from cloud import shapes
-from cloud.authority import Authority
 from cloud.client import Client
 from cloud.endpoints import Endpoints
+from cloud.trust.authority import Authority
 from runtime.bundle import build
 from tests.support import brokers
 from tests.support.brokers import HOST, MosquittoRig

@@ -12,12 +12,13 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.testclient import TestClient
 
-from cloud import database, keys
+from cloud import database
 from cloud.app import create_app
-from cloud.authority import Authority
-from cloud.presign import Presigner
 from cloud.services import BrokerAddress, Services
 from cloud.settings import Settings
+from cloud.trust import keys
+from cloud.trust.authority import Authority
+from cloud.trust.presign import Presigner
 from runtime import digests
 from runtime.bundle import index
 from runtime.bundle.blobs import BlobStore

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edge_agent.spool import SpoolReader
+from edge_agent.telemetry.spool import SpoolReader
 from edge_agent.worker import protocol
 from runtime import children
 from runtime.batches import Record

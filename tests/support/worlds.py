@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from edge_agent import effects, events, modules, states
-from edge_agent.events import TimerKey
-from edge_agent.modules import Module
+from edge_agent.mind import effects, events, modules, states
+from edge_agent.mind.events import TimerKey
+from edge_agent.mind.modules import Module
 from runtime.digests import Digest
 from runtime.messages import Desired, ModuleReport, ModuleSpec
 

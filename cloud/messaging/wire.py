@@ -1,0 +1,138 @@
+"""The registry's side of MQTT: two links, and the four duties that they feed or carry.
+
+    link packhorse-ingest  ─► Intake ─► ingest      telemetry into rows
+      (lasting session)            ├──► presence    reports into device rows
+                                   └──► responder   download offers
+    link packhorse-publish ◄─ publisher, and the answers of the three above
+
+Two, since the one that receives stands still while the database cannot keep up, and what the
+registry has to say must go out all the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.crew import Crew
+from cloud.messaging.ingest import Ingester
+from cloud.messaging.intake import CLIENT_ID, SUBSCRIPTIONS, Intake
+from cloud.messaging.presence import Presences
+from cloud.messaging.publisher import Publisher
+from cloud.messaging.responder import Responder
+from cloud.services import Change, Services
+from runtime import messages, topics
+from runtime.link import Connected, Link, LinkEvent, LinkSettings, Received
+from runtime.messages import Ack, FetchResponse
+from runtime.retry import Backoff
+from runtime.topics import Channel, DeviceId
+
+PUBLISH_CLIENT_ID = "packhorse-publish"
+FIRST_S, MOST_S = 0.1, 5.0
+"""The registry is one client, and everything waits for it: it comes back fast."""
+STOP_S = 2.0
+
+
+@dataclass(frozen=True)
+class BrokerLogin:
+    """How the registry itself reaches the broker."""
+
+    host: str
+    port: int
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+
+
+class Wire:
+    """All that the registry does over MQTT; its threads belong to `crew`."""
+
+    def __init__(
+        self, services: Services, login: BrokerLogin, crew: Crew, *, base_url: str
+    ) -> None:
+        """`base_url` is where devices download; "": from where they enrolled."""
+        self._login, self._crew = login, crew
+        self._publisher = Publisher(services, self._publish_desired)
+        self._intake = Intake(crew.stopping, ack=self._ack, now=services.clock.now)
+        self._ingester = Ingester(
+            services, self._intake.telemetry, ack=self._ack, tell=self._tell_ack
+        )
+        self._presences = Presences(
+            services, self._intake.states, ack=self._ack, republish=self._publisher.again
+        )
+        self._responder = Responder(
+            services,
+            self._intake.requests,
+            base_url=base_url,
+            ack=self._ack,
+            tell=self._tell_response,
+        )
+        self._incoming = self._link(CLIENT_ID, SUBSCRIPTIONS, self._intake.put, lasting=True)
+        self._outgoing = self._link(PUBLISH_CLIENT_ID, (), self._on_outgoing, lasting=False)
+        services.notifier.subscribe(Change.DESIRED, self._publisher.wake)
+
+    @property
+    def connected(self) -> bool:
+        """Whether both links stand."""
+        return self._incoming.connected and self._outgoing.connected
+
+    def start(self) -> None:
+        """Start links and duties; returns at once."""
+        stopping = self._crew.stopping
+        self._crew.start("ingest", lambda: self._ingester.run(stopping))
+        self._crew.start("presence", lambda: self._presences.run(stopping))
+        self._crew.start("responder", lambda: self._responder.run(stopping))
+        self._crew.start("publisher", lambda: self._publisher.run(stopping))
+        self._outgoing.start()
+        self._incoming.start()
+
+    def part(self) -> None:
+        """Leave the broker; the crew has been told to stop."""
+        self._publisher.wake()
+        self._incoming.stop(STOP_S)
+        self._outgoing.stop(STOP_S)
+
+    def health(self) -> dict[str, bool]:
+        """Return what works, by name."""
+        return {
+            "broker_incoming": self._incoming.connected,
+            "broker_outgoing": self._outgoing.connected,
+            "telemetry": not self._ingester.trouble,
+        }
+
+    def _link(
+        self,
+        client_id: str,
+        subscriptions: tuple[tuple[str, int], ...],
+        inbox: Callable[[LinkEvent], None],
+        *,
+        lasting: bool,
+    ) -> Link:
+        settings = LinkSettings(
+            host=self._login.host,
+            port=self._login.port,
+            client_id=client_id,
+            ca_file=self._login.ca_file,
+            cert_file=self._login.cert_file,
+            key_file=self._login.key_file,
+            clean_session=not lasting,
+        )
+        backoff = Backoff(FIRST_S, MOST_S)
+        return Link(settings, subscriptions=subscriptions, inbox=inbox, backoff=backoff)
+
+    def _on_outgoing(self, event: LinkEvent) -> None:
+        if isinstance(event, Connected):
+            self._publisher.everything()
+
+    def _ack(self, message: Received) -> None:
+        self._incoming.ack(message)
+
+    def _publish_desired(self, device: DeviceId, body: bytes) -> None:
+        self._outgoing.publish(topics.render(device, Channel.DESIRED), body, retain=True)
+
+    def _tell_ack(self, device: DeviceId, ack: Ack) -> None:
+        # QoS 0: a lost Ack costs a repetition, a wait for each would cost every one.
+        self._outgoing.publish(topics.render(device, Channel.ACK), messages.encode(ack), qos=0)
+
+    def _tell_response(self, device: DeviceId, response: FetchResponse) -> None:
+        payload = messages.encode(response)
+        self._outgoing.publish(topics.render(device, Channel.RESPONSE), payload, qos=0)

@@ -1,0 +1,135 @@
+"""The one thread that moves bundles: fetches them, lays them out, sweeps what nobody needs.
+
+One job at a time, in the order given, so that nothing is swept while it is being brought.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from edge_agent.bundles.download import FetchCancelledError
+from edge_agent.bundles.fetch import Fetcher
+from edge_agent.bundles.releases import Releases
+from edge_agent.mind import effects, events
+from edge_agent.mind.events import Event
+from edge_agent.workers import memory
+from runtime.digests import Digest
+from runtime.errors import IntegrityError, PackhorseError
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 0.25
+"""Progress is told at most this often."""
+
+
+class Porter:
+    """Does Fetch, Verify and CollectGarbage; puts Fetched, Verified, FetchProgress, JobFailed."""
+
+    def __init__(self, releases: Releases, fetcher: Fetcher, put: Callable[[Event], None]) -> None:
+        """Work on `releases`; tell `put`."""
+        self._releases, self._fetcher, self._put = releases, fetcher, put
+        self._jobs: queue.SimpleQueue[effects.Fetch | effects.Verify | frozenset[Digest] | None]
+        self._jobs = queue.SimpleQueue()
+        self._cancelled: set[int] = set()
+        self._stopping = False
+        self._told = ""
+        self._thread = threading.Thread(target=self._run, name="porter", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End, in the middle of a download if need be: it goes on from there another time."""
+        self._stopping = True
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+
+    def add(self, job: effects.Fetch | effects.Verify) -> None:
+        """Do this job after those added before."""
+        self._jobs.put(job)
+
+    def cancel(self, job: int) -> None:
+        """Do not do, or stop doing, a job; it tells nothing more."""
+        self._cancelled.add(job)
+
+    def collect(self, keep: Collection[Digest]) -> None:
+        """Remove, when it is its turn, all that none of these bundles needs."""
+        self._jobs.put(frozenset(keep))
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if isinstance(job, frozenset):
+                self._collect(job)
+            else:
+                if not self._is_cancelled(job.job):
+                    self._do(job)
+                # Numbers rise: those up to this one will not be asked about again.
+                old = [number for number in tuple(self._cancelled) if number <= job.job]
+                self._cancelled.difference_update(old)
+            if self._jobs.empty():
+                memory.trim()
+
+    def _do(self, job: effects.Fetch | effects.Verify) -> None:
+        try:
+            if isinstance(job, effects.Fetch):
+                self._fetch(job)
+            else:
+                self._releases.lay_out(job.bundle)
+                self._tell(job, events.Verified(job.module, job.job))
+        except FetchCancelledError:
+            log.info("job cancelled", extra={"module_name": job.module, "bundle": job.bundle})
+        except PackhorseError as error:
+            self._failed(job, error, retryable=error.retryable)
+        except OSError as error:
+            self._failed(job, error, retryable=True)
+        except Exception as error:  # the outermost loop: a bundle must not end this thread
+            log.exception("job failed", extra={"module_name": job.module, "bundle": job.bundle})
+            self._failed(job, error, retryable=True)
+
+    def _fetch(self, job: effects.Fetch) -> None:
+        told_at = 0.0
+
+        def progress(done_bytes: int, total_bytes: int) -> None:
+            nonlocal told_at
+            now = time.monotonic()
+            if now - told_at >= PROGRESS_S:
+                told_at = now
+                progressed = events.FetchProgress(job.module, job.job, done_bytes, total_bytes)
+                self._tell(job, progressed)
+
+        self._fetcher.fetch(
+            job.bundle, progress=progress, cancelled=lambda: self._is_cancelled(job.job)
+        )
+        self._tell(job, events.Fetched(job.module, job.job))
+
+    def _failed(
+        self, job: effects.Fetch | effects.Verify, error: Exception, *, retryable: bool
+    ) -> None:
+        damaged = isinstance(job, effects.Verify) and isinstance(error, IntegrityError)
+        text = str(error) or type(error).__name__
+        # A trouble that lasts is logged once.
+        log.log(
+            logging.DEBUG if text == self._told else logging.WARNING,
+            "job did not work",
+            extra={"module_name": job.module, "bundle": job.bundle, "reason": text},
+        )
+        self._told = text
+        failed = events.JobFailed(job.module, job.job, text, retryable, refetch=damaged)
+        self._tell(job, failed)
+
+    def _tell(self, job: effects.Fetch | effects.Verify, event: Event) -> None:
+        if not self._is_cancelled(job.job):
+            self._put(event)
+
+    def _is_cancelled(self, job: int) -> bool:
+        return self._stopping or job in self._cancelled
+
+    def _collect(self, keep: frozenset[Digest]) -> None:
+        try:
+            self._fetcher.retain(keep)
+            self._releases.collect(keep)
+        except OSError:
+            log.exception("garbage not collected")
