@@ -34,6 +34,7 @@ from cloud.settings import Settings
 from cloud.trust import keys
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
+from cloud.webserver import WebServer
 from runtime import datalock, logs
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.encodings import EncodingStore
@@ -96,7 +97,7 @@ class _Registry:
         # Without a public URL of its own, devices download from where they enrolled.
         base_url = settings.public_url or ""
         self._wire = Wire(self._services, self._broker.login, self._crew, base_url=base_url)
-        self._http = uvicorn.Server(self._http_config())
+        self._http = WebServer(self._http_config())
 
     def run(self) -> int:
         """Start everything, wait, stop everything; return the exit code."""

@@ -70,6 +70,20 @@ def test_a_second_one_on_the_same_data_says_who_has_it(registry: Registry) -> No
         second.run()
 
 
+def test_a_client_that_stays_connected_and_asks_nothing_does_not_hold_up_the_end(
+    registry: Registry,
+) -> None:
+    context: ssl.SSLContext = tls.client_context(ca_pem=registry.ca_pem)
+    idle = http.client.HTTPSConnection(brokers.HOST, registry.port, context=context)
+    idle.request("GET", "/healthz")
+    idle.getresponse().read()
+
+    assert registry.stop() == 0
+
+    assert "graceful shutdown exceeded" not in registry.tail()
+    idle.close()
+
+
 def test_a_port_that_is_taken_is_named(place: Path) -> None:
     with socket.create_server((brokers.HOST, 0)) as taken:
         port = taken.getsockname()[1]
