@@ -11,7 +11,6 @@ All of them end when the test's process ends. Ports are chosen once, so a restar
 import contextlib
 import http.client
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from cloud import shapes
 from cloud.client import Client
 from cloud.endpoints import Endpoints
 from cloud.trust.authority import Authority
+from runtime import unixsockets
 from runtime.bundle import build
 from tests.support import brokers
 from tests.support.brokers import HOST, MosquittoRig
@@ -202,7 +202,9 @@ class Agent(Command):
         self, module: str, path: str, body: Any = None, *, timeout_s: float = 10.0
     ) -> tuple[int, Any]:
         """Send one HTTP request to a module; return status and JSON."""
-        connection = _UnixConnection(self.data / "run" / f"{module}.sock", timeout_s)
+        connection = unixsockets.HTTPConnection(
+            self.data / "run" / f"{module}.sock", timeout_s=timeout_s
+        )
         try:
             connection.request(
                 "GET" if body is None else "POST",
@@ -232,17 +234,6 @@ class Agent(Command):
             timeout_s,
         )
         assert self.runs, f"the agent ended: {self.tail()}"
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class Traffic:

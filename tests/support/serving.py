@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import http.client
 import json
 import socket
 import threading
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from runtime import unixsockets
 from runtime.bundle.index import Index
 from runtime.clock import SystemClock
 from runtime.inference.model import Model
@@ -21,18 +21,11 @@ from runtime.serving.server import Server
 Result = TypeVar("Result")
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """An HTTP connection over a Unix socket."""
+class UnixConnection(unixsockets.HTTPConnection):
+    """An HTTP connection over a Unix socket that speaks JSON."""
 
     def __init__(self, path: str, *, timeout: float = 30.0) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the path."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        super().__init__(Path(path), timeout_s=timeout)
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Send one request, `body` as JSON unless it is bytes; return status and parsed answer."""
