@@ -31,13 +31,14 @@ from cloud.messaging.wire import BrokerLogin, Wire
 from cloud.registry import devices
 from cloud.services import BrokerAddress, Change, Services
 from cloud.settings import Settings
+from cloud.storage.blobs import Blobs
+from cloud.storage.directory import Directory
+from cloud.storage.encodings import EncodingStore
 from cloud.trust import keys
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
 from cloud.webserver import WebServer
 from runtime import datalock, logs
-from runtime.bundle.blobs import BlobStore
-from runtime.bundle.encodings import EncodingStore
 from runtime.clock import SystemClock
 from runtime.topics import DeviceId
 
@@ -185,12 +186,14 @@ class _Registry:
 
     def _make_services(self) -> Services:
         settings, clock = self._settings, SystemClock()
-        blobs = BlobStore(settings.blobs_directory)
+        store = Directory(settings.data)
+        blobs = Blobs(store)
         return Services(
             settings=settings,
             engine=self._engine,
+            store=store,
             blobs=blobs,
-            encodings=EncodingStore(settings.encodings_directory, blobs),
+            encodings=EncodingStore(store, blobs),
             authority=self._authority,
             presigner=Presigner.open(
                 settings.secrets_directory, ttl_s=settings.presign_ttl_s, clock=clock

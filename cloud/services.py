@@ -12,10 +12,11 @@ from sqlmodel import Session
 
 from cloud import database
 from cloud.settings import Settings
+from cloud.storage.blobs import Blobs
+from cloud.storage.encodings import EncodingStore
+from cloud.storage.objects import ObjectStore
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
-from runtime.bundle.blobs import BlobStore
-from runtime.bundle.encodings import EncodingStore
 from runtime.clock import Clock, SystemClock
 from runtime.errors import PackhorseError
 
@@ -85,7 +86,8 @@ class Services:
 
     settings: Settings
     engine: Engine
-    blobs: BlobStore
+    store: ObjectStore
+    blobs: Blobs
     encodings: EncodingStore
     authority: Authority
     presigner: Presigner

@@ -70,16 +70,6 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data / 'registry.db'}"
 
     @property
-    def blobs_directory(self) -> Path:
-        """Where files of bundles lie, by digest."""
-        return self.data / "blobs"
-
-    @property
-    def encodings_directory(self) -> Path:
-        """Where blobs lie as they travel."""
-        return self.data / "encodings"
-
-    @property
     def authority_directory(self) -> Path:
         """Where the CA and its certificates lie."""
         return self.data / "authority"

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from cloud.api.dependencies import ServicesDep
+from cloud.storage.encodings import Recipe
 from cloud.trust import presign
 from runtime import digests
 from runtime.digests import Digest
@@ -34,12 +35,13 @@ SignedBlob = Annotated[Digest, Depends(_signed)]
 @router.get("/{encoding}/{digest}", response_class=FileResponse)
 def get_encoded(encoding: str, blob: SignedBlob, services: ServicesDep) -> FileResponse:
     """Return an encoded blob; honours Range."""
-    found = services.encodings.get(blob, encoding)
-    return FileResponse(found.path, media_type="application/octet-stream", headers=HEADERS)
+    found = services.encodings.get(Recipe(blob, encoding))
+    with services.store.local(found.key) as path:
+        return FileResponse(path, media_type="application/octet-stream", headers=HEADERS)
 
 
 @router.get("/{encoding}/{digest}/parts")  # noqa: FAST003 - _signed takes it
 def get_parts(encoding: str, blob: SignedBlob, services: ServicesDep) -> Response:
     """Return the part table of an encoded blob."""
-    found = services.encodings.get(blob, encoding)
+    found = services.encodings.get(Recipe(blob, encoding))
     return Response(found.table_bytes, media_type="application/json", headers=HEADERS)

@@ -20,8 +20,11 @@ from cloud.api.uploads import BodyReader, Bounded
 from cloud.errors import NotFoundError
 from cloud.registry import models
 from cloud.services import Services
+from cloud.storage.blobs import key_of
+from cloud.storage.encodings import Recipe
 from runtime import digests
 from runtime.bundle import encodings
+from runtime.bundle.index import MAX_INDEX_BYTES
 from runtime.digests import Digest
 from runtime.errors import InvalidError, PackhorseError
 
@@ -72,11 +75,12 @@ def get_blob(sha256: str, services: ServicesDep) -> FileResponse:
     digest = digests.parse(sha256, "sha256")
     if not services.blobs.has(digest):
         raise NotFoundError("blob", digest)
-    return FileResponse(
-        services.blobs.path(digest),
-        media_type="application/octet-stream",
-        headers={"Cache-Control": "private, immutable, max-age=31536000"},
-    )
+    with services.store.local(key_of(digest)) as path:
+        return FileResponse(
+            path,
+            media_type="application/octet-stream",
+            headers={"Cache-Control": "private, immutable, max-age=31536000"},
+        )
 
 
 async def _exact_body(request: Request) -> bytes:
@@ -119,7 +123,7 @@ def _encode(services: Services, blobs: Iterable[Digest]) -> None:
     """Make what devices will ask for, so that the first one need not wait."""
     try:
         for blob in blobs:
-            services.encodings.get(blob, encodings.ZSTD)
+            services.encodings.get(Recipe(blob, encodings.ZSTD))
     except PackhorseError as error:
         log.warning("encoding failed; it is tried again on demand", extra={"why": str(error)})
 
@@ -163,10 +167,8 @@ def get_version(name: str, version: str, session: ReadSession) -> shapes.Version
 def get_index(name: str, version: str, session: ReadSession, services: ServicesDep) -> Response:
     """Return the index of a version: its exact bytes, whose SHA-256 is the bundle's identity."""
     found = models.version(session, name, version)
-    with services.blobs.open(Digest(found.bundle)) as file:
-        return Response(
-            file.read(), media_type="application/json", headers={"ETag": f'"{found.bundle}"'}
-        )
+    content = services.blobs.bytes_of(Digest(found.bundle), limit_bytes=MAX_INDEX_BYTES)
+    return Response(content, media_type="application/json", headers={"ETag": f'"{found.bundle}"'})
 
 
 def _number(cursor: str | None) -> int:

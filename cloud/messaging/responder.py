@@ -16,6 +16,7 @@ from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.registry import desired
 from cloud.services import Services
+from cloud.storage.encodings import Recipe
 from runtime import messages
 from runtime.bundle import encodings
 from runtime.digests import Digest
@@ -82,7 +83,7 @@ class Responder:
 
     def _offer(self, blob: Digest, encoding: str) -> Offer:
         try:
-            encoded = self._services.encodings.get(blob, encoding)
+            encoded = self._services.encodings.get(Recipe(blob, encoding))
         except InvalidError as error:
             text = f"this registry has lost blob {blob}: push the bundle again, or mount its disk"
             raise LinkError(text) from error

@@ -8,9 +8,9 @@ from sqlmodel import Session, col, func, select
 from cloud import tables
 from cloud.errors import MissingBlobsError, NotFoundError
 from cloud.registry import events
+from cloud.storage.blobs import Blobs
 from runtime import digests, topics
 from runtime.bundle import index as bundle_index
-from runtime.bundle.blobs import BlobStore
 from runtime.bundle.index import Index
 from runtime.digests import Digest
 from runtime.errors import InvalidError
@@ -43,7 +43,7 @@ class Summary:
     latest: tables.Version
 
 
-def receive(blobs: BlobStore, name: str, index_bytes: bytes) -> Upload:
+def receive(blobs: Blobs, name: str, index_bytes: bytes) -> Upload:
     """Return a bundle that may be registered as `name`; its index becomes a blob.
 
     Raises InvalidError if the index is not valid or of another name, MissingBlobsError if a listed

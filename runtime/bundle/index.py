@@ -71,6 +71,14 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Cores; sets the number of inference threads (rounded up). None: one thread."""
 
 
+class Uses(msgspec.Struct, frozen=True):
+    """A registered version whose content this bundle includes, as an ensemble does."""
+
+    model: str
+    version: int
+    bundle: Digest
+
+
 class Index(msgspec.Struct, frozen=True, omit_defaults=True):
     """A bundle, whole."""
 
@@ -90,6 +98,11 @@ class Index(msgspec.Struct, frozen=True, omit_defaults=True):
     """Default sources, as URIs."""
     tags: dict[str, str] = {}
     description: str = ""
+    metadata: dict[str, str] = {}
+    """Free; unlike tags, no selector and no list shows it by itself."""
+    card: str = ""
+    """Path of the model card (Markdown); "": there is none."""
+    uses: tuple[Uses, ...] = ()
 
 
 def encode(index: Index) -> bytes:

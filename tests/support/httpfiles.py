@@ -10,10 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cloud.storage.blobs import Blobs
+from cloud.storage.directory import Directory
+from cloud.storage.encodings import EncodingStore, Recipe
 from runtime import messages
-from runtime.bundle.blobs import BlobStore
 from runtime.bundle.build import Built, build
-from runtime.bundle.encodings import EncodingStore
 from runtime.digests import Digest
 from runtime.messages import FetchRequest, FetchResponse, Offer
 
@@ -49,8 +50,9 @@ class FileServer:
 
     def __init__(self, directory: Path, *, context: ssl.SSLContext | None = None) -> None:
         """Keep blobs below a directory; speak TLS if a context is given."""
-        self.blobs = BlobStore(directory / "blobs")
-        self.encodings = EncodingStore(directory / "encodings", self.blobs)
+        self.store = Directory(directory)
+        self.blobs = Blobs(self.store)
+        self.encodings = EncodingStore(self.store, self.blobs)
         self.plan: Plan = lambda _path, _number: NO_FAULT
         self.bytes_per_s: float | None = None
         self.requests: list[tuple[str, str]] = []
@@ -99,7 +101,7 @@ class FileServer:
 
     def offer(self, blob: Digest) -> Offer:
         """Offer one blob, by a URL with a secret in it."""
-        made = self.encodings.get(blob, "zstd")
+        made = self.encodings.get(Recipe(blob, "zstd"))
         url = f"{self.url}/dl/zstd/{blob}"
         return Offer(
             blob=blob,
@@ -114,8 +116,8 @@ class FileServer:
     def content(self, path: str) -> bytes:
         """Return what lies at a path."""
         _, _, encoding, digest, *rest = path.split("/")
-        made = self.encodings.get(Digest(digest), encoding)
-        return made.table_bytes if rest else made.path.read_bytes()
+        made = self.encodings.get(Recipe(Digest(digest), encoding))
+        return made.table_bytes if rest else b"".join(self.store.read(made.key))
 
     def begin(self, path: str, wanted_range: str) -> Fault:
         """Note a request; return what goes wrong with it."""

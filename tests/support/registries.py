@@ -16,13 +16,14 @@ from cloud import database
 from cloud.app import create_app
 from cloud.services import BrokerAddress, Services
 from cloud.settings import Settings
+from cloud.storage.blobs import Blobs
+from cloud.storage.directory import Directory
+from cloud.storage.encodings import EncodingStore
 from cloud.trust import keys
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
 from runtime import digests
 from runtime.bundle import index
-from runtime.bundle.blobs import BlobStore
-from runtime.bundle.encodings import EncodingStore
 from runtime.bundle.index import FileEntry, Index, Signature, TensorSpec
 from tests.support.brokers import csr
 
@@ -47,12 +48,14 @@ def services(data: Path, *, clock: SetClock, **settings: Any) -> Services:
     chosen = Settings(data=data, **settings)
     engine = database.open_engine(chosen.url_of_database)
     database.migrate(engine)
-    blobs = BlobStore(chosen.blobs_directory)
+    store = Directory(chosen.data)
+    blobs = Blobs(store)
     return Services(
         settings=chosen,
         engine=engine,
+        store=store,
         blobs=blobs,
-        encodings=EncodingStore(chosen.encodings_directory, blobs),
+        encodings=EncodingStore(store, blobs),
         authority=Authority.open(chosen.authority_directory),
         presigner=Presigner.open(chosen.secrets_directory, ttl_s=chosen.presign_ttl_s, clock=clock),
         broker=BrokerAddress(None, 8883),

@@ -1,0 +1,109 @@
+"""Devices and how they are let in."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cloud.schema import Answer, Request
+from cloud.shapes.words import Labels, ShortText
+
+
+class NewToken(Request):
+    """Asks for an enrolment token."""
+
+    labels: Labels = Field(default_factory=dict)
+    ttl_s: float = Field(default=3600, gt=0, le=7 * 86400)
+    device_id: ShortText | None = None
+    """The one id that it may enrol; None: any new one."""
+
+
+class Token(Answer):
+    """An enrolment token; this is the only time that it is shown."""
+
+    token: str
+    device_id: str | None
+    labels: dict[str, str]
+    expires_at: float
+
+
+class Enrol(Request):
+    """A device asks to be let in."""
+
+    token: ShortText
+    csr: Annotated[str, Field(max_length=16 * 1024)]
+    """PEM."""
+    device_id: ShortText | None = None
+    facts: Labels = Field(default_factory=dict)
+
+
+class BrokerAddress(Answer):
+    """Where to connect to for MQTT."""
+
+    host: str
+    port: int
+
+
+class Enrolled(Answer):
+    """A device is let in."""
+
+    device: str
+    certificate: str
+    """PEM."""
+    ca: str
+    """PEM."""
+    broker: BrokerAddress
+    registry_url: str
+    certificate_not_after: float
+
+
+class LabelChanges(Request):
+    """Labels to set; None removes one."""
+
+    labels: dict[ShortText, ShortText | None]
+
+
+class Running(Answer):
+    """What answers inference on a device."""
+
+    bundle: str
+    model: str
+    version: int
+
+
+class ModuleState(Answer):
+    """A module, as its device reported it."""
+
+    name: str
+    phase: str
+    model: str
+    version: int
+    bundle: str
+    deployment: str
+    since: float
+    """Device clock."""
+    reason: str = ""
+    retrying: bool = False
+    restarts: int = 0
+    running: Running | None = None
+
+
+class Device(Answer):
+    """A device."""
+
+    id: str
+    labels: dict[str, str]
+    facts: dict[str, str]
+    presence: str
+    """online, offline or unknown."""
+    last_seen: float | None
+    created_at: float
+    revoked_at: float | None
+    certificate_not_after: float
+    generation: int
+    """Of its desired state."""
+    reported_generation: int
+    reported_at: float | None
+    modules: list[ModuleState]
+    vitals: dict[str, float]
+    drops: dict[str, int]
+    troubles: list[str]

@@ -1,0 +1,43 @@
+"""What shall run where."""
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Text
+from sqlmodel import Field, SQLModel
+
+
+class Deployment(SQLModel, table=True):
+    """A wish: this version, on every device that the selector matches, now or later."""
+
+    __tablename__ = "deployment"
+
+    sequence: int | None = Field(default=None, primary_key=True)
+    """Newest wins, per device and module."""
+    id: str = Field(unique=True)
+    name: str = ""
+    model: str = Field(foreign_key="model.name")
+    version: int
+    bundle: str = Field(foreign_key="bundle.digest", index=True)
+    module: str
+    selector: str
+    sources: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    capture: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    """A `runtime.messages.Capture` as plain values."""
+    soak_s: float
+    attempt: int = 0
+    created_at: float
+    created_by: str
+    cancelled_at: float | None = Field(default=None, index=True)
+
+
+class Desired(SQLModel, table=True):
+    """What one device shall run: the message as it is published, retained."""
+
+    __tablename__ = "desired"
+
+    device: str = Field(primary_key=True, foreign_key="device.id")
+    generation: int
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    """A `runtime.messages.Desired`, encoded."""
+    published_generation: int = 0
+    """The newest generation that the broker has taken."""
