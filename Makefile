@@ -7,7 +7,7 @@ TEST_WORKERS ?= auto
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check fix bench test-matrix reference clean
+.PHONY: help setup parts demo test check fix bench bench-delta test-matrix reference clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -32,7 +32,8 @@ check: setup ## formatting, lint, types, import contracts
 	ruff format --check .
 	ruff check .
 	mypy
-	mypy scripts/*.py examples
+	mypy scripts/*.py
+	@set -e; for example in examples/*/; do mypy "$$example"; done
 	lint-imports
 
 fix: setup ## format, and mend what the linter can mend
@@ -48,6 +49,9 @@ test-matrix: setup parts ## run the device tests on Python 3.10 and 3.13
 
 bench: setup ## measure; docs/benchmarks.md explains each figure
 	@set -e; for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; python "$$bench" $(ARGS); done
+
+bench-delta: setup parts ## measure updates against xdelta3, bsdiff and zstd --patch-from
+	python tests/benchmarks/bench_delta.py $(ARGS)
 
 clean: ## back to a fresh clone
 	rm -rf build dist .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

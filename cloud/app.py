@@ -7,29 +7,43 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 
 from cloud.api import (
+    aliases,
+    blobs,
     dependencies,
     deployments,
     devices,
     downloads,
     errors,
+    events,
+    garbage,
+    history,
     models,
     public,
     telemetry,
+    uploads,
+    versions,
+    webhooks,
 )
+from cloud.api.idempotency import InFlight
 from cloud.api.limits import BodyLimit
+from cloud.api.openapi import DocumentedAPI
+from cloud.api.streams import Streams
 from cloud.services import Services
+from cloud.storage.uploads import MAX_PARTS, PART_BYTES
 from runtime.bundle.index import MAX_INDEX_BYTES
 
 __all__ = ["Services", "create_app"]
 
 PREFIX = "/api/v1"
+MAX_OVERHEAD_BYTES = 2 << 20
+"""By which a compressed part may be larger than a plain one, and one part than a thousandth."""
 
 
 def create_app(services: Services) -> FastAPI:
     """Return the application on these collaborators."""
     # The schema tells nothing secret, but only who has a key needs it: see /api/v1/openapi.json.
     # The interactive pages load scripts from elsewhere, which an edge site may not reach.
-    app = FastAPI(
+    app = DocumentedAPI(
         title="Packhorse registry",
         version=importlib.metadata.version("packhorse"),
         openapi_url=None,
@@ -38,6 +52,8 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
+    app.state.streams = Streams(services)
+    app.state.in_flight = InFlight()
     errors.install(app)
     app.include_router(public.router)
     app.include_router(downloads.router)
@@ -49,7 +65,20 @@ def create_app(services: Services) -> FastAPI:
 def _guarded(app: FastAPI) -> APIRouter:
     """Return every route that wants a key."""
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(dependencies.actor)])
-    for module in (models, devices, deployments, telemetry):
+    for module in (
+        models,
+        versions,
+        aliases,
+        blobs,
+        uploads,
+        garbage,
+        devices,
+        deployments,
+        telemetry,
+        events,
+        history,
+        webhooks,
+    ):
         router.include_router(module.router)
 
     @router.get("/openapi.json", include_in_schema=False)
@@ -65,6 +94,8 @@ def _limits(services: Services) -> Callable[[str], int]:
     def limit_of(path: str) -> int:
         if path.startswith(f"{PREFIX}/blobs/"):
             return settings.max_blob_bytes
+        if path.startswith(f"{PREFIX}/uploads/"):
+            return max(PART_BYTES, settings.max_blob_bytes // MAX_PARTS) + MAX_OVERHEAD_BYTES
         if path.startswith(f"{PREFIX}/models/"):
             return MAX_INDEX_BYTES
         return settings.max_body_bytes

@@ -3,15 +3,27 @@
 PackhorseError
 ├── NotFoundError        no such model, version, device, deployment or blob          final
 ├── ConflictError        the request does not fit the present state                  final
-│   └── TokenUsedError   an enrolment token works once                               final
+│   ├── StillUsedError   what shall be deleted is needed                             final
+│   ├── TokenUsedError   an enrolment token works once                               final
+│   ├── InFlightError    the same request (by its Idempotency-Key) is being done         try again
+│   └── AnswerLostError  it was done before; its answer was too large to keep            final
+├── KeyReusedError       an Idempotency-Key that came with another request           final
+├── PreconditionError    If-Match: somebody else changed it meanwhile                read anew
+├── UnsupportedMediaError  a body of a kind that the route does not read             final
+├── NotAcceptableError   Accept allows nothing that the route can answer             final
+├── BusyError            there are as many as there may be: streams, uploads         try again
+├── SealError            the data directory's seal.key is another one                final
 ├── KeyRefusedError      no API key, or one that is not known                        final
 │   └── TokenUnknownError  no such enrolment token                                   final
 ├── TokenExpiredError    the enrolment token's time is over                          final
 ├── UrlRefusedError      a download URL that was altered                             ask anew
 │   └── UrlExpiredError  a download URL whose time is over                           ask anew
 ├── TooLargeError        a body above the limit                                      final
+├── StoreError           the store that keeps blobs cannot be reached, or refuses    try again
 ├── MissingBlobsError    (an InvalidError) a bundle lists files that are not there   final
 ├── ForeignDatabaseError the database was written by a newer Packhorse               final
+├── UnfinishedError      a restore was interrupted                                   run it again
+├── DatabaseError        the database cannot be reached, or has no turn for us       try again
 ├── ClientError          the registry answered with a problem (seen by its clients)  as it says
 │   └── AbsentError      that problem is "not found"                                 final
 ├── UnreachableError     (a LinkError) the registry did not answer                   try again
@@ -50,6 +62,15 @@ class TokenExpiredError(PackhorseError):
     """An enrolment token that was not used in time."""
 
 
+class StillUsedError(ConflictError):
+    """What shall be deleted is needed; `users` says by whom."""
+
+    def __init__(self, what: str, users: tuple[str, ...]) -> None:
+        shown = ", ".join(users[:20]) + (f" and {len(users) - 20} more" if users[20:] else "")
+        super().__init__(f"{what}: it is used by {shown}: cancel, move or delete those first")
+        self.users = users
+
+
 class TokenUsedError(ConflictError):
     """An enrolment token that another enrolment used up."""
 
@@ -72,6 +93,12 @@ class TooLargeError(PackhorseError):
         self.limit_bytes = limit_bytes
 
 
+class StoreError(PackhorseError):
+    """The store that keeps blobs does not do what it should; nothing here is half done."""
+
+    retryable = True
+
+
 class MissingBlobsError(InvalidError):
     """A bundle lists files that were not uploaded; `missing` names their digests."""
 
@@ -82,8 +109,61 @@ class MissingBlobsError(InvalidError):
         self.missing = missing
 
 
+class InFlightError(ConflictError):
+    """The request with this Idempotency-Key is being done just now."""
+
+    retryable = True
+
+
+class AnswerLostError(ConflictError):
+    """The request with this Idempotency-Key was done; what was answered is not known any more."""
+
+
+class KeyReusedError(PackhorseError):
+    """One Idempotency-Key came with two different requests."""
+
+
+class PreconditionError(PackhorseError):
+    """It is no longer what the client saw; `current` is its ETag's first part now."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"If-Match: it has changed, to revision {current}: read it again")
+        self.current = current
+
+
+class UnsupportedMediaError(PackhorseError):
+    """A request body of a kind that is not read here."""
+
+
+class NotAcceptableError(PackhorseError):
+    """The client accepts nothing that could be answered."""
+
+
+class BusyError(PackhorseError):
+    """There are as many of these as there may be."""
+
+    retryable = True
+
+
+class SealError(PackhorseError):
+    """What was sealed cannot be opened with this data directory's key."""
+
+
 class ForeignDatabaseError(PackhorseError):
     """The database has a schema that this version does not know."""
+
+
+class DatabaseError(PackhorseError):
+    """The database cannot be used now; carries what its driver said."""
+
+    retryable = True
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"database: {why.strip()}: see database_url, and whether its server runs")
+
+
+class UnfinishedError(PackhorseError):
+    """The data directory holds half of a backup."""
 
 
 class ClientError(PackhorseError):

@@ -3,6 +3,9 @@
     main thread   waits for a signal, or for the unexpected end of any other thread
     http          uvicorn with the API
     ingest, presence, responder, publisher   see cloud.messaging.wire
+    deltas        makes encodings before devices ask: see cloud.deltas.maker
+    gc            deletes blobs that nothing refers to: see cloud.storage.collect
+    webhooks      tells webhooks of events: see cloud.webhooks.sender
     nats          watches the embedded broker
 
 The process is whole or it ends: see cloud.crew. Killed at any moment, it goes on at the next start
@@ -24,19 +27,23 @@ import uvicorn
 
 from cloud import database, endpoints
 from cloud.app import create_app
+from cloud.backup import unfinished
 from cloud.broker.nats import NatsBroker
 from cloud.crew import Crew
+from cloud.deltas.maker import Maker
 from cloud.endpoints import Endpoints
 from cloud.messaging.wire import BrokerLogin, Wire
-from cloud.registry import devices
+from cloud.registry import backfill, devices
 from cloud.services import BrokerAddress, Change, Services
 from cloud.settings import Settings
 from cloud.storage.blobs import Blobs
-from cloud.storage.directory import Directory
+from cloud.storage.collect import Collector
 from cloud.storage.encodings import EncodingStore
+from cloud.storage.opening import open_store
 from cloud.trust import keys
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
+from cloud.webhooks.sender import Sender
 from cloud.webserver import WebServer
 from runtime import datalock, logs
 from runtime.clock import SystemClock
@@ -60,6 +67,7 @@ def serve(settings: Settings) -> int:
     for chatty in ("alembic", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with datalock.held(settings.data), contextlib.ExitStack() as opened:
+        unfinished.require_none(settings.data)
         return _Registry(settings, opened).run()
 
 
@@ -118,11 +126,18 @@ class _Registry:
         return 0 if culprit is None else 1
 
     def _start(self) -> None:
+        backfill.run(self._services)
         gc.freeze()  # what is loaded by now stays: no need to look through it again and again
         self._devices_changed_on_disk()
         if self._broker.child is not None:
             self._broker.child.start()
         self._wire.start()
+        collector, interval_s = Collector(self._services), self._settings.gc_interval_s
+        maker = Maker(self._services)
+        self._crew.start("deltas", lambda: maker.run(self._crew.stopping))
+        self._crew.start("gc", lambda: collector.every(interval_s, self._crew.stopping))
+        sender = Sender(self._services)
+        self._crew.start("webhooks", lambda: sender.run(self._crew.stopping))
         self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
         deadline = time.monotonic() + CONNECT_S
         pause = threading.Event()
@@ -186,7 +201,7 @@ class _Registry:
 
     def _make_services(self) -> Services:
         settings, clock = self._settings, SystemClock()
-        store = Directory(settings.data)
+        store = open_store(settings)
         blobs = Blobs(store)
         return Services(
             settings=settings,
@@ -200,6 +215,7 @@ class _Registry:
             ),
             broker=self._broker.for_devices,
             clock=clock,
+            stopping=self._crew.stopping,
             duties=self._health,
         )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,12 +12,16 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from cloud import database
+from cloud.deltas.wishes import Wishes
 from cloud.settings import Settings
 from cloud.storage.blobs import Blobs
 from cloud.storage.encodings import EncodingStore
 from cloud.storage.objects import ObjectStore
+from cloud.storage.presence import Presence
+from cloud.storage.uploads import Limits, Uploads
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
+from cloud.trust.sealing import Sealer
 from runtime.clock import Clock, SystemClock
 from runtime.errors import PackhorseError
 
@@ -30,6 +35,10 @@ class Change(enum.Enum):
     """A device was enrolled or revoked: the broker must know its users."""
     DESIRED = "desired"
     """A desired row has a new generation: the publisher has work."""
+    VERSIONS = "versions"
+    """A version was registered: deltas to it may be made."""
+    EVENTS = "events"
+    """There is a new event, or a webhook has work: see cloud.api.streams, cloud.webhooks."""
 
 
 _MARK = "packhorse_changes"
@@ -93,9 +102,42 @@ class Services:
     presigner: Presigner
     broker: BrokerAddress
     notifier: Notifier = field(default_factory=Notifier)
+    wishes: Wishes = field(default_factory=Wishes)
+    """What devices could have used of deltas."""
     clock: Clock = field(default_factory=SystemClock)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the registry ends: answers without an end are ended."""
+    collecting: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whoever collects garbage."""
     duties: Callable[[], Mapping[str, bool]] = dict
     """Which threads of the registry do their work, by name; /healthz shows them."""
+
+    @functools.cached_property
+    def sealer(self) -> Sealer:
+        """What seals secrets that are kept in the database."""
+        return Sealer.open(self.settings.secrets_directory)
+
+    def __post_init__(self) -> None:
+        """Make what sweeps a directory at its start before any thread can use it."""
+        _ = self.uploads
+
+    @functools.cached_property
+    def presence(self) -> Presence:
+        """Which blobs are here: what everything asks that wants to refer to one."""
+        grace_s = self.settings.gc_grace_s
+        return Presence(self.engine, self.blobs, self.clock, grace_s=grace_s)
+
+    @functools.cached_property
+    def uploads(self) -> Uploads:
+        """Large blobs that are coming in pieces."""
+        chosen = self.settings
+        limits = Limits(
+            blob_bytes=chosen.max_blob_bytes,
+            count=chosen.max_uploads,
+            total_bytes=chosen.max_uploads_bytes,
+            ttl_s=chosen.upload_ttl_s,
+        )
+        return Uploads(chosen.data / "uploads", self.blobs, self.clock, limits)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -106,6 +148,12 @@ class Services:
         for change in Change:
             if change in session.info.get(_MARK, ()):
                 self.notifier.tell(change)
+
+    @contextlib.contextmanager
+    def appending(self) -> Iterator[Session]:
+        """Open a session that adds rows which no `transaction` reads, such as telemetry."""
+        with database.appending(self.engine) as session:
+            yield session
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from runtime.bundle import policy
+from runtime.errors import InvalidError
+
 GIB = 1 << 30
 
 
@@ -27,6 +30,32 @@ class Settings(BaseSettings):
     """What devices are told to use, e.g. https://registry.example:8443; None: what they used."""
     database_url: str | None = None
     """SQLAlchemy URL; None: SQLite below `data`."""
+
+    blobs_url: str | None = None
+    """Where blobs are kept: s3://BUCKET/PREFIX?endpoint=...&region=..., gs:// or azure://; None:
+    below `data`. Credentials come from the environment or the machine's role."""
+    blobs_direct: bool = True
+    """Have clients download from the store of `blobs_url` itself, by URLs that work for
+    `presign_ttl_s`; false: through the registry."""
+    encodings_cache_bytes: int = Field(default=20 * GIB, ge=0)
+    """What encodings of blobs may take; deltas that were not used for longest go first. Whole
+    encodings of what is deployed stay, whatever this says."""
+    cache_bytes: int = Field(default=8 * GIB, ge=0)
+    """Disk for copies of what the store of `blobs_url` keeps; used for making encodings."""
+    gc_interval_s: float = Field(default=3600, gt=0)
+    """How often what nothing refers to is deleted."""
+    gc_grace_s: float = Field(default=86400, gt=0)
+    """A blob that nothing refers to lives at least this long after its last upload."""
+    upload_ttl_s: float = Field(default=86400, gt=0)
+    """An upload in pieces is forgotten when nothing came for so long."""
+    max_uploads: int = Field(default=100, gt=0)
+    """Uploads in pieces under way at once."""
+    max_uploads_bytes: int = Field(default=64 * GIB, gt=0)
+    """What all uploads in pieces may bring together."""
+
+    allow: Annotated[tuple[policy.Need, ...], NoDecode] = ("entry-script",)
+    """Code that bundles may bring: entry-script (their own Python), pickle (which allows both),
+    nothing. Comma-separated in the environment."""
 
     broker: str | None = None
     """mqtts://host:port of a broker of your own; None: the embedded one."""
@@ -50,6 +79,11 @@ class Settings(BaseSettings):
     """The largest request body but for a file's or an index's."""
     lease_s: float = Field(default=180, gt=0)
     """A device without a word for this long, and without a lease of its own, is unknown."""
+    webhook_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks that webhooks may reach although they are not public, by plain http too, such as
+    10.0.0.0/8 or 127.0.0.0/8. Comma-separated in the environment."""
+    max_streams: int = Field(default=64, ge=0)
+    """How many readers may follow /api/v1/events at once."""
     drain_s: float = Field(default=10, ge=0)
     """How long requests in flight may take at shutdown."""
     log_format: Literal["plain", "json"] = "plain"
@@ -57,12 +91,23 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged at least."""
 
-    @field_validator("public_names", mode="before")
+    @field_validator("public_names", "webhook_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _allowed(cls, value: object) -> object:
+        words = value.split(",") if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        try:
+            return policy.parse((str(word).strip() for word in words if word), "allow")
+        except InvalidError as error:
+            raise ValueError(error.fix) from error
 
     @property
     def url_of_database(self) -> str:

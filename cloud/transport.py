@@ -1,10 +1,13 @@
 """Calls to the registry: keys, trust, retries, problems. What may be called is in cloud.client."""
 
+import contextlib
+import functools
 import ssl
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeVar
 
 import httpx2
 
@@ -19,6 +22,7 @@ ATTEMPTS = 5
 FIRST_PAUSE_S = 0.5
 MOST_PAUSE_S = 8.0
 PAGE = 200
+IDEMPOTENCY_KEY = "Idempotency-Key"
 _NOT_FOUND = 404
 
 Answer = TypeVar("Answer", bound=schema.Answer)
@@ -40,6 +44,7 @@ class Transport:
             ssl.create_default_context() if ca_pem is None else tls.client_context(ca_pem=ca_pem)
         )
         self._url, self._attempts = url.rstrip("/"), attempts
+        self._key, self._ca_pem, self._timeout_s = key, ca_pem, timeout_s
         self._pause = threading.Event()
         self.http = httpx2.Client(
             base_url=f"{self._url}/api/v1",
@@ -48,12 +53,42 @@ class Transport:
             timeout=timeout_s,
         )
 
-    def get(self, path: str, kind: type[Answer], **query: Any) -> Answer:
+    @functools.cached_property
+    def outside(self) -> httpx2.Client:
+        """What talks to others, where the registry redirects to: without the key, on TLS as
+        this machine trusts it.
+        """
+        return httpx2.Client(timeout=self._timeout_s, verify=ssl.create_default_context())
+
+    def another(self, stopping: threading.Event) -> Self:
+        """Return a transport to the same registry, for another thread.
+
+        Once `stopping` is set, it does not wait before it tries again.
+        """
+        made = type(self)(
+            self._url,
+            self._key,
+            self._ca_pem,
+            timeout_s=self._timeout_s,
+            attempts=self._attempts,
+        )
+        made._pause = stopping  # noqa: SLF001 - one of us
+        return made
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+        if "outside" in vars(self):
+            self.outside.close()
+
+    def get(self, path: str, kind: type[Answer], /, **query: Any) -> Answer:
         """Return what is there; query values that are None are left out."""
         answer = self.call("GET", path, params=_given(query))
         return kind.model_validate_json(answer.content)
 
-    def pages(self, path: str, kind: type[schema.Page[Answer]], **query: Any) -> Iterator[Answer]:
+    def pages(
+        self, path: str, kind: type[schema.Page[Answer]], /, **query: Any
+    ) -> Iterator[Answer]:
         """Yield all items of a list, asking for one page after the other."""
         cursor: str | None = None
         while True:
@@ -69,19 +104,42 @@ class Transport:
         kind: type[Answer],
         body: schema.Request | None = None,
         *,
-        again: bool = False,
+        again: bool = True,
     ) -> Answer:
-        """Send a request; `again` says that making it twice does no harm."""
+        """Send a request; not `again`: it is not tried again though nobody answered."""
         json = None if body is None else body.model_dump()
         return kind.model_validate_json(self.call("POST", path, again=again, json=json).content)
 
     def call(
         self, method: str, path: str, *, again: bool | None = None, **request: Any
     ) -> httpx2.Response:
-        """Return the answer to one call; `again` as in `post`, None: as its method promises."""
+        """Return the answer to one call; `again` as in `post`, None: as its method promises.
+
+        A POST carries an Idempotency-Key of its own, so that the registry does it once however
+        often it is sent.
+        """
         if again is None:
-            again = method in {"GET", "HEAD", "PUT"}
+            again = method in {"GET", "HEAD", "PUT", "POST"}
+        if method == "POST":
+            request["headers"] = {IDEMPOTENCY_KEY: str(uuid.uuid4()), **request.get("headers", {})}
         return self.attempt(lambda: self.http.request(method, path, **request), again=again)
+
+    @contextlib.contextmanager
+    def lines(
+        self, path: str, *, headers: Mapping[str, str], silence_s: float, **query: Any
+    ) -> Iterator[Iterator[str]]:
+        """Give the lines of an answer as they come; raises httpx2.TransportError when they break.
+
+        `silence_s`: how long nothing may come.
+        """
+        timeout = httpx2.Timeout(self._timeout_s, read=silence_s)
+        asked = self.http.stream(
+            "GET", path, headers=headers, params=_given(query), timeout=timeout
+        )
+        with asked as answer:
+            if not answer.is_success:
+                answer.read()
+            yield _accepted(answer).iter_lines()
 
     def attempt(self, once: Callable[[], httpx2.Response], *, again: bool) -> httpx2.Response:
         """Return the answer that `once` gets, calling it more often where that may help."""

@@ -12,7 +12,7 @@ Workers die with the thread that calls `run`, so it must be one that lives as lo
 import logging
 import queue
 
-from edge_agent import assembly, desired, facts
+from edge_agent import assembly, desired, facts, handing
 from edge_agent.assembly import Place
 from edge_agent.hands import SOURCES
 from edge_agent.journal import Journal
@@ -88,6 +88,7 @@ class Agent:
         self._take(events.Boot(facts.boot_id()))
         parts.status.start()
         parts.porter.start()
+        parts.control.start()
         self._uplink.start(
             UplinkHooks(
                 connected=lambda: self._queue.put(events.LinkChanged("")),
@@ -121,6 +122,10 @@ class Agent:
             case events.SourceTrouble():
                 text = item.text and f"source {item.source} of {item.module}: {item.text}"
                 self._note(f"source {item.module} {item.source}", text)
+            case events.FetchTrouble():
+                self._note(f"fetch {item.module}", item.text and f"{item.module}: {item.text}")
+            case events.HandsAsked():
+                self._apply(item)
             case Event():
                 self._take(item)
         for key in self._timers.take(self._clock.monotonic()):
@@ -143,6 +148,16 @@ class Agent:
         self._account.state = self._state
         self._tell(before)
         self._set(_TRIM, QUIET_S)
+
+    def _apply(self, asked: events.HandsAsked) -> None:
+        """Take over what somebody at the device has brought; say whether it is durable."""
+        try:
+            handing.require_room_for(self._state, asked.applied)
+        except InvalidError as error:
+            asked.answer(str(error))
+            return
+        self._take(asked.applied)
+        asked.answer(self._account.trouble("journal write"))
 
     def _write_down(self) -> None:
         """Make the state survive. A disk that refuses stops no worker and no restart of one.

@@ -1,12 +1,15 @@
 """The agent's parts, made and wired: one place that knows who needs whom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from edge_agent import facts
 from edge_agent.account import Account, Place
 from edge_agent.bundles.fetch import Fetcher
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
+from edge_agent.control import ControlServer
+from edge_agent.handing import Handing
 from edge_agent.hands import Hands
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
@@ -44,9 +47,11 @@ class Parts:
     hands: Hands
     timers: Timers
     status: StatusServer
+    control: ControlServer
 
     def shut_down(self, uplink: Uplink, timeout_s: float) -> None:
         """End everything, each part before those that it needs; each has `timeout_s` for it."""
+        self.control.stop(timeout_s)
         self.status.stop()
         self.workers.stop_all(timeout_s)
         uplink.stop(timeout_s)
@@ -79,10 +84,10 @@ def assemble(
         listeners=listeners,
         troubles=troubles,
     )
-    workers = _workers(place, settings, listeners, telemetry, put)
-    releases = Releases(place.data)
-    porter = Porter(releases, _fetcher(place, settings, uplink, releases), put)
-    timers = Timers()
+    about, timers = facts.collect(), Timers()
+    workers = _workers(place, settings, listeners, telemetry, put, about=about)
+    releases = Releases(place.data, about)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put)
     hands = Hands(
         releases=releases,
         porter=porter,
@@ -93,8 +98,15 @@ def assemble(
         keep=keep,
         put=put,
     )
-    status = StatusServer(place.data / "run", account.status)
-    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, status)
+    handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
+    doors = _doors(place, account, handing)
+    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors)
+
+
+def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:
+    """Return what listens to people at the device."""
+    directory = place.data / "run"
+    return StatusServer(directory, account.status), ControlServer(directory, handing.take)
 
 
 def _telemetry(
@@ -119,6 +131,8 @@ def _workers(
     listeners: Listeners,
     telemetry: TelemetryPath,
     put: Callable[[Event | News], None],
+    *,
+    about: Mapping[str, str],
 ) -> WorkerSupervisor:
     inbox = files.make_directory(place.data / "inbox")
     hooks = Hooks(
@@ -130,11 +144,19 @@ def _workers(
         place.data,
         listeners=listeners,
         source_roots=(str(inbox.absolute()), *settings.source_roots),
+        allow=settings.allow,
+        facts=about,
         hooks=hooks,
     )
 
 
-def _fetcher(place: Place, settings: AgentSettings, uplink: Uplink, releases: Releases) -> Fetcher:
+def _fetcher(
+    place: Place,
+    settings: AgentSettings,
+    uplink: Uplink,
+    releases: Releases,
+    about: Mapping[str, str],
+) -> Fetcher:
     return Fetcher(
         releases.blobs,
         releases.downloads,
@@ -145,4 +167,6 @@ def _fetcher(place: Place, settings: AgentSettings, uplink: Uplink, releases: Re
         bytes_per_s=settings.download_kbps * BYTES_PER_KILOBIT or None,
         # Short waits here: the long ones are the mind's, and a new connection cuts those short.
         backoff=Backoff(first_s=0.5, most_s=4.0),
+        held=releases.held,
+        facts=about,
     )

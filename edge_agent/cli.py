@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     predict = _command(commands, "predict", _predict, "ask a model on this device")
     predict.add_argument("module", help="its name, see `status`")
     predict.add_argument("file", help="an inference request as JSON; - is stdin")
+    apply = _command(commands, "apply", _apply, "run a version out of a file, without a registry")
+    apply.add_argument("file", type=Path, help="from `packhorse models export`")
+    apply.add_argument("--module", help="what it shall be here; default: the model's name")
+    apply.add_argument("--version", help="MODEL or MODEL:NUMBER, if the file holds several")
+    apply.add_argument("--timeout", type=float, default=600.0, help="seconds to wait until it runs")
+    apply.add_argument("--no-wait", action="store_true", help="do not wait until it runs")
     _command(commands, "version", _version, "print the version")
     return parser
 
@@ -141,6 +147,23 @@ def _predict(chosen: argparse.Namespace) -> int:
     if status == OK:
         return 0
     return BAD_INPUT if status < 500 else FAILED  # noqa: PLR2004 - HTTP: the request's fault
+
+
+def _apply(chosen: argparse.Namespace) -> int:
+    from edge_agent import apply, outcome  # noqa: PLC0415 - as above
+
+    answer = apply.apply(chosen.data, chosen.file, module=chosen.module, version=chosen.version)
+    applied = answer.applied
+    assert applied is not None, "an answer without it is an error"
+    wanted = f"{applied.module}: {applied.model}:{applied.version}"
+    if not answer.running:
+        _print(f"{wanted} will run when the agent starts; no agent is running now")
+        return 0
+    if chosen.no_wait:
+        _print(f"{wanted} was taken over: see `packhorse-agent status`")
+        return 0
+    _print(outcome.wait(chosen.data / "run", applied, timeout_s=chosen.timeout))
+    return 0
 
 
 def _version(_chosen: argparse.Namespace) -> int:

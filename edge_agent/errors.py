@@ -2,7 +2,8 @@
 
 PackhorseError
 ├── NotEnrolledError     this device has no identity yet        enrol it
-└── NotRunningError      no agent has it                        start it
+├── NotRunningError      no agent has it                        start it
+└── ControlError         the agent does not do what it was told see what it says
 """
 
 from pathlib import Path
@@ -24,3 +25,7 @@ class NotRunningError(PackhorseError):
     """Nobody answers at the agent's or a module's socket."""
 
     retryable = True
+
+
+class ControlError(PackhorseError):
+    """The agent at work refused what a person told it, or ended before it answered."""

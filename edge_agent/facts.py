@@ -1,12 +1,24 @@
 """What a device is: things that do not change while the agent runs. No heavy imports."""
 
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from edge_agent.workers.memory import MIB
 
 ROOT = Path("/")
+CPU_PROVIDER = "CPUExecutionProvider"
+_PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+}
+"""What onnxruntime's libraries are called to the provider in each, best first."""
+_JETPACK_OF_L4T = {"32": "4", "35": "5", "36": "6", "38": "7"}
 
 
 def agent_version() -> str:
@@ -34,6 +46,9 @@ def collect(root: Path = ROOT) -> dict[str, str]:
         "cpus": str(os.cpu_count() or 1),
         "memory_mb": str(_memory_mb(root)),
         "accelerator": accelerator(root),
+        "jetpack": jetpack(root),
+        "l4t": l4t(root),
+        "providers": ",".join(providers()),
     }
 
 
@@ -49,6 +64,38 @@ def accelerator(root: Path = ROOT) -> str:
         if any((root / path).exists() for path in paths):
             return name
     return "none"
+
+
+def l4t(root: Path = ROOT) -> str:
+    """Return the version of NVIDIA's Linux for Tegra, such as "36.4.3"; "": there is none."""
+    line = _first_line(root / "etc/nv_tegra_release")
+    found = re.match(r"# R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)", line)
+    return "" if found is None else f"{found[1]}.{found[2]}"
+
+
+def jetpack(root: Path = ROOT) -> str:
+    """Return the major version of NVIDIA's JetPack, which that of L4T tells; "": unknown."""
+    return _JETPACK_OF_L4T.get(l4t(root).partition(".")[0], "")
+
+
+def providers() -> tuple[str, ...]:
+    """Return onnxruntime's execution providers that are installed, best first.
+
+    Told by the libraries that lie in its package: to import it costs 40 MB. Whether a driver
+    behind one works shows when a model is loaded.
+    """
+    libraries = {path.name for path in _libraries()}
+    found = [
+        provider
+        for name, provider in _PROVIDERS.items()
+        if f"libonnxruntime_providers_{name}.so" in libraries
+    ]
+    return (*found, CPU_PROVIDER)
+
+
+def _libraries() -> Iterator[Path]:
+    for place in sys.path:
+        yield from (Path(place or ".") / "onnxruntime/capi").glob("libonnxruntime_providers_*.so")
 
 
 def boot_id(root: Path = ROOT) -> str:

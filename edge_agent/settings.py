@@ -38,6 +38,9 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     its broker in one moment does not come back in one."""
     source_roots: tuple[str, ...] = ()
     """Directories below which `directory:` sources may read, beside `{data}/inbox`."""
+    allow: tuple[Literal["entry-script", "pickle"], ...] = ("entry-script",)
+    """Code that bundles may bring: their own Python, and pickles, which allows both. `[]`: data
+    alone."""
     http: dict[str, Port] = {}
     """Module name to a port on 127.0.0.1 where it answers too, beside its Unix socket."""
     crash_limit: Annotated[int, Meta(ge=1, le=1000)] = 5

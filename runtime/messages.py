@@ -17,6 +17,8 @@ FORMAT = 1
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_OFFER_BLOBS = 64
 """How many blobs one request may name."""
+MAX_HELD_BUNDLES = 32
+"""How many bundles a device may say that it holds."""
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
@@ -39,6 +41,10 @@ class Capture(msgspec.Struct, frozen=True, omit_defaults=True):
     """Record the outputs (at most 64 values of each tensor)."""
     inputs: float = 0.0
     """Record the inputs of this fraction of predictions, 0 to 1."""
+
+
+BY_HAND = "by-hand"
+"""In place of a deployment's id: somebody applied a file on the device itself."""
 
 
 class ModuleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,6 +93,15 @@ class Progress(msgspec.Struct, frozen=True):
     total_bytes: int
 
 
+class Transfer(msgspec.Struct, frozen=True):
+    """What a bundle's way to a device has cost."""
+
+    received_bytes: int
+    """Came over the network for it: encoded bytes and part tables, also those that came twice."""
+    whole_bytes: int
+    """The encoded bytes that it would have taken without deltas."""
+
+
 class ModuleReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where one module is, and why."""
 
@@ -109,6 +124,8 @@ class ModuleReport(msgspec.Struct, frozen=True, omit_defaults=True):
     progress: Progress | None = None
     restarts: int = 0
     """How often its worker was started again after a crash."""
+    transfer: Transfer | None = None
+    """Of the wanted bundle, once it was fetched; None: not fetched in this life of the agent."""
 
 
 class Reported(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,17 +156,23 @@ class Presence(msgspec.Struct, frozen=True):
     """Without a word for this long, the device counts as unknown, whatever `online` says."""
 
 
-class FetchRequest(msgspec.Struct, frozen=True):
+class FetchRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A device asks how to download blobs of its desired bundles."""
 
     id: str
     blobs: tuple[Digest, ...]
     """At most 64."""
     encodings: tuple[str, ...]
-    """What it can decode."""
+    """What it can decode. Without an encoding that builds on a base, it is offered none."""
+    bundle: Digest | None = None
+    """The bundle that these blobs are of."""
+    held: tuple[Digest, ...] = ()
+    """Bundles whose files the device has, newest first; at most 32."""
+    memory_bytes: int | None = None
+    """What decoding may use; None: not said, so nothing is offered that needs much."""
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where one blob can be had until the URL expires."""
 
     blob: Digest
@@ -161,6 +184,10 @@ class Offer(msgspec.Struct, frozen=True):
     parts_url: str
     parts_sha256: Digest
     """Digest of the part table behind `parts_url`."""
+    base: Digest | None = None
+    """The blob on which the encoding builds: one of a bundle that the device has."""
+    whole_size: int = 0
+    """Encoded bytes of the same blob without a base; 0: these are they."""
 
 
 class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,7 +3,10 @@
 # Without root, sudo or apt it says what is missing; in CI (CI=true) that is a failure.
 set -euo pipefail
 
-declare -A programs=([curl]=curl [faketime]=faketime [mosquitto]=mosquitto)
+declare -A programs=(
+  [bsdiff]=bsdiff [curl]=curl [faketime]=faketime [mosquitto]=mosquitto [postgresql]=pg_ctlcluster
+  [xdelta3]=xdelta3 [zstd]=zstd
+)
 missing=()
 for package in "${!programs[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "${programs[$package]}" >/dev/null || missing+=("$package")
@@ -14,10 +17,12 @@ apt=(apt-get)
 [ "$(id -u)" = 0 ] || apt=(sudo -n apt-get)
 if command -v apt-get >/dev/null && "${apt[@]}" update -qq &&
   DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y -qq --no-install-recommends "${missing[@]}"; then
-  # Tests start brokers of their own on free ports; the distribution's service is not wanted.
-  if [[ " ${missing[*]} " == *" mosquitto "* ]] && command -v systemctl >/dev/null; then
-    "${apt[@]/apt-get/systemctl}" disable --now mosquitto >/dev/null 2>&1 || true
-  fi
+  # Tests start servers of their own; the distribution's services are not wanted.
+  for service in mosquitto postgresql; do
+    if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
+      "${apt[@]/apt-get/systemctl}" disable --now "$service" >/dev/null 2>&1 || true
+    fi
+  done
   exit 0
 fi
 echo "not installed: ${missing[*]}. As root, run: apt-get install ${missing[*]}" >&2

@@ -28,8 +28,10 @@ def _reading(services: ServicesDep) -> Iterator[Session]:
         yield session
 
 
-def _writing(services: ServicesDep) -> Iterator[Session]:
+def _writing(request: Request, services: ServicesDep) -> Iterator[Session]:
     with services.transaction() as session:
+        # The answer to a request with an Idempotency-Key is kept in the same transaction.
+        request.state.write_session = session
         yield session
 
 

@@ -14,13 +14,15 @@ from cloud.api.dependencies import (
     ServicesDep,
     WriteSession,
 )
+from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
+from cloud.api.routes import Route
 from cloud.registry import deployments
 from cloud.registry.deployments import Wish
 from cloud.registry.explain import DeviceState
 from runtime import messages
 from runtime.errors import InvalidError
 
-router = APIRouter(prefix="/deployments", tags=["deployments"])
+router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=Route)
 
 MAX_DEVICES = 1000
 DeviceLimit = Annotated[int, Query(ge=1, le=MAX_DEVICES)]
@@ -56,9 +58,11 @@ def list_deployments(
 
 @router.get("/{deployment}")
 def show(
+    *,
     deployment: str,
     session: ReadSession,
     services: ServicesDep,
+    give: ShownDep,
     cursor: Cursor = None,
     limit: DeviceLimit = MAX_DEVICES,
 ) -> shapes.DeploymentDetail:
@@ -69,30 +73,47 @@ def show(
     )
     shown = [state for state in found if state.device > (cursor or "")][: limit + 1]
     following = shown[limit - 1].device if len(shown) > limit else None
-    return shapes.DeploymentDetail(
+    answer = shapes.DeploymentDetail(
         deployment=_deployment(row),
         overview=shapes.Overview(**dataclasses.asdict(deployments.overview(found))),
         devices=[_progress(state) for state in shown[:limit]],
         next=following,
     )
+    return give(answer, row.revision)
 
 
 @router.post("/{deployment}/cancel")
 def cancel(
-    deployment: str, session: WriteSession, services: ServicesDep, actor: ActorDep
+    *,
+    deployment: str,
+    session: WriteSession,
+    services: ServicesDep,
+    actor: ActorDep,
+    unchanged: UnchangedDep,
+    answered: AnsweredDep,
 ) -> shapes.Deployment:
     """Withdraw a deployment: the one before decides again. Doing it again changes nothing."""
+    unchanged(deployments.get(session, deployment).revision)
     now = services.clock.now()
-    return _deployment(deployments.cancel(session, deployment, actor=actor, now=now))
+    row = deployments.cancel(session, deployment, actor=actor, now=now)
+    return answered(_deployment(row), row.revision)
 
 
 @router.post("/{deployment}/retry")
 def retry(
-    deployment: str, session: WriteSession, services: ServicesDep, actor: ActorDep
+    *,
+    deployment: str,
+    session: WriteSession,
+    services: ServicesDep,
+    actor: ActorDep,
+    unchanged: UnchangedDep,
+    answered: AnsweredDep,
 ) -> shapes.Deployment:
     """Have devices that refused the bundle try it once more."""
+    unchanged(deployments.get(session, deployment).revision)
     now = services.clock.now()
-    return _deployment(deployments.retry(session, deployment, actor=actor, now=now))
+    row = deployments.retry(session, deployment, actor=actor, now=now)
+    return answered(_deployment(row), row.revision)
 
 
 def _sequence(cursor: str | None) -> int | None:
@@ -109,6 +130,7 @@ def _deployment(row: tables.Deployment) -> shapes.Deployment:
         name=row.name,
         model=row.model,
         version=row.version,
+        alias=row.alias,
         bundle=row.bundle,
         module=row.module,
         selector=row.selector,

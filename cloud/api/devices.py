@@ -14,10 +14,12 @@ from cloud.api.dependencies import (
     ServicesDep,
     WriteSession,
 )
+from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
+from cloud.api.routes import Route
 from cloud.registry import devices, explain, tokens
 from cloud.services import Services
 
-router = APIRouter(prefix="/devices", tags=["devices"])
+router = APIRouter(prefix="/devices", tags=["devices"], route_class=Route)
 
 Selector = Annotated[str | None, Query(max_length=2048)]
 
@@ -56,32 +58,46 @@ def list_devices(
 
 
 @router.get("/{device}")
-def get_device(device: str, session: ReadSession, services: ServicesDep) -> shapes.Device:
+def get_device(
+    device: str, session: ReadSession, services: ServicesDep, shown: ShownDep
+) -> shapes.Device:
     """Return one device."""
-    return _device(session, services, devices.get(session, device))
+    row = devices.get(session, device)
+    return shown(_device(session, services, row), row.revision)
 
 
 @router.patch("/{device}/labels")
 def set_labels(
+    *,
     device: str,
     body: shapes.LabelChanges,
     session: WriteSession,
     services: ServicesDep,
     actor: ActorDep,
+    unchanged: UnchangedDep,
+    answered: AnsweredDep,
 ) -> shapes.Device:
     """Set labels, remove those that are null; what the device shall run follows at once."""
+    unchanged(devices.get(session, device).revision)
     now = services.clock.now()
     row = devices.set_labels(session, device, body.labels, actor=actor, now=now)
-    return _device(session, services, row)
+    return answered(_device(session, services, row), row.revision)
 
 
 @router.post("/{device}/revoke")
 def revoke(
-    device: str, session: WriteSession, services: ServicesDep, actor: ActorDep
+    *,
+    device: str,
+    session: WriteSession,
+    services: ServicesDep,
+    actor: ActorDep,
+    unchanged: UnchangedDep,
+    answered: AnsweredDep,
 ) -> shapes.Device:
     """Shut a device out. Doing it again changes nothing."""
+    unchanged(devices.get(session, device).revision)
     row = devices.revoke(session, device, actor=actor, now=services.clock.now())
-    return _device(session, services, row)
+    return answered(_device(session, services, row), row.revision)
 
 
 def _device(session: Session, services: Services, row: tables.Device) -> shapes.Device:

@@ -13,11 +13,14 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from cloud import errors
+from cloud.api import preconditions
+from cloud.api.preconditions import NotModifiedError
 from runtime.errors import (
     IntegrityError,
     InUseError,
@@ -39,11 +42,20 @@ STATUS: Mapping[type[PackhorseError], int] = {
     ModelError: 422,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
+    errors.KeyReusedError: 422,
+    errors.PreconditionError: 412,
+    errors.UnsupportedMediaError: 415,
+    errors.NotAcceptableError: 406,
+    errors.BusyError: 503,
+    errors.SealError: 500,
     errors.KeyRefusedError: 401,
     errors.TokenExpiredError: 410,
     errors.UrlRefusedError: 403,
     errors.TooLargeError: 413,
+    errors.StoreError: 503,
     errors.ForeignDatabaseError: 500,
+    errors.DatabaseError: 503,
+    errors.UnfinishedError: 500,
     errors.ClientError: 502,
     errors.LoginError: 401,
     errors.GaveUpError: 409,
@@ -52,7 +64,7 @@ STATUS: Mapping[type[PackhorseError], int] = {
 """Status of each class and of those below it that are not listed themselves."""
 
 MEDIA_TYPE = "application/problem+json"
-FACTS = ("field", "missing", "limit_bytes", "errors")
+FACTS = ("field", "missing", "users", "limit_bytes", "errors", "current")
 """Attributes of an error that programs may want to read from its problem."""
 CLIENT_CLOSED_REQUEST = 499
 
@@ -100,12 +112,15 @@ def problem(
 def of_error(error: PackhorseError) -> JSONResponse:
     """Return one of our errors as an answer."""
     facts = {name: getattr(error, name) for name in FACTS if hasattr(error, name)}
+    status = status_of(type(error))
+    waits = error.retryable and status in {http.HTTPStatus.CONFLICT, 503}
     return problem(
-        status_of(type(error)),
+        status,
         slug(type(error)),
         str(error),
         retryable=error.retryable,
         facts=facts,
+        headers={"Retry-After": "1"} if waits else None,
     )
 
 
@@ -115,6 +130,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(OperationalError, _of_database)
+    app.add_exception_handler(PoolTimeoutError, _of_database)
+    app.add_exception_handler(DataError, _of_data)
+    app.add_exception_handler(OverflowError, _of_data)
+    app.add_exception_handler(NotModifiedError, preconditions.of_not_modified)
     app.add_exception_handler(ClientDisconnect, _of_disconnect)
     app.add_exception_handler(Exception, _of_bug)
 
@@ -150,6 +169,12 @@ def _of_database(_request: Request, error: Exception) -> Response:
         retryable=True,
         headers={"Retry-After": "5"},
     )
+
+
+def _of_data(_request: Request, error: Exception) -> Response:
+    """Text with NUL, which SQLite alone can hold; a number beyond its column, or beyond 64 bits."""
+    why = str(getattr(error, "orig", error)).splitlines()[0]
+    return problem(422, "invalid", f"request: the database cannot hold it: {why}")
 
 
 def _of_disconnect(_request: Request, _error: Exception) -> Response:

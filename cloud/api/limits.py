@@ -1,16 +1,23 @@
-"""No request body is read beyond its limit."""
+"""No request body is read beyond its limit, and none is waited for without end."""
 
 from collections.abc import Callable
 
+import anyio
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.api import errors
 from cloud.errors import TooLargeError
 
+BODY_IDLE_S = 60.0
+"""A client that has begun a body and sends nothing of it for so long is given up."""
+
 
 class BodyLimit:
-    """Middleware: answers 413 as soon as a body is, or says that it will be, too large."""
+    """Middleware: answers 413 as soon as a body is, or says that it will be, too large.
+
+    And 408 when a body does not come.
+    """
 
     def __init__(self, app: ASGIApp, limit_of: Callable[[str], int]) -> None:
         """`limit_of` tells the limit in bytes for a path."""
@@ -33,9 +40,16 @@ class _Counter:
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive, self._left, self._limit = receive, limit, limit
+        self._whole = False
 
     async def __call__(self) -> Message:
-        message = await self._receive()
+        try:
+            # Behind the body comes only the client's leaving, which may take its time.
+            with anyio.fail_after(None if self._whole else BODY_IDLE_S):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, "body: it did not come in time") from None
+        self._whole = not message.get("more_body", False)
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             # The one exception that FastAPI lets through while it reads a body.

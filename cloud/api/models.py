@@ -1,122 +1,74 @@
-"""Models, versions, and the blobs behind them."""
+"""Models: registered by their versions, searched, described, deleted."""
 
 import logging
 from collections.abc import Iterable
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated
 
-import zstandard
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Request, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 
-from cloud import schema, shapes, tables
-from cloud.api.dependencies import (
-    ActorDep,
-    Cursor,
-    Limit,
-    ReadSession,
-    ServicesDep,
-)
-from cloud.api.uploads import BodyReader, Bounded
-from cloud.errors import NotFoundError
-from cloud.registry import models
+from cloud import schema, shapes
+from cloud.api import answers
+from cloud.api.dependencies import ActorDep, Limit, ReadSession, ServicesDep, WriteSession
+from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
+from cloud.api.routes import Route
+from cloud.registry import deletion, descriptions, models, registration, search
+from cloud.registry.query_reader import MAX_QUERY_CHARS
+from cloud.registry.registration import Said, Upload
+from cloud.registry.search import MAX_CURSOR_CHARS, Wanted
 from cloud.services import Services
-from cloud.storage.blobs import key_of
+from cloud.storage import presence
 from cloud.storage.encodings import Recipe
 from runtime import digests
 from runtime.bundle import encodings
-from runtime.bundle.index import MAX_INDEX_BYTES
 from runtime.digests import Digest
-from runtime.errors import InvalidError, PackhorseError
+from runtime.errors import PackhorseError
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(tags=["models"])
-MAX_WINDOW_BYTES = 128 << 20
-"""Memory that a compressed upload may ask for; what `zstd --long` needs at most."""
+router = APIRouter(tags=["models"], route_class=Route)
+
+SearchText = Annotated[
+    str,
+    Query(alias="query", max_length=MAX_QUERY_CHARS, description="tag.task = anomaly AND latest"),
+]
+Sort = Annotated[str, Query(max_length=32, description=", ".join(search.SORTS) + "; - downwards")]
+SearchCursor = Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS)]
 
 
-@router.put("/blobs/{sha256}")
-def put_blob(
-    sha256: str,
-    request: Request,
-    services: ServicesDep,
-    content_encoding: Annotated[str | None, Header()] = None,
-) -> shapes.BlobStored:
-    """Store a blob, sent plain or with Content-Encoding: zstd. Doing it again changes nothing."""
-    digest = digests.parse(sha256, "sha256")
-    body = BodyReader(request)
-    if services.blobs.has(digest):
-        body.drain()
-        return shapes.BlobStored(sha256=digest, size_bytes=services.blobs.size(digest))
-    limit = services.settings.max_blob_bytes
-    try:
-        size = services.blobs.put_stream(
-            digest, Bounded(_decoded(body, content_encoding), limit), limit_bytes=limit
-        )
-    except zstandard.ZstdError as error:
-        raise InvalidError("body", str(error), "send one zstd stream") from error
-    return shapes.BlobStored(sha256=digest, size_bytes=size)
+def received(name: str, body: shapes.NewVersion, services: ServicesDep) -> Upload:
+    """Return the bundle that a request names; read before a transaction begins."""
+    bundle = digests.parse(body.bundle, "bundle")
+    return registration.receive(services.blobs, name, bundle, allow=services.settings.allow)
 
 
-def _decoded(body: BodyReader, encoding: str | None) -> BinaryIO:
-    if encoding in {None, "identity"}:
-        return cast("BinaryIO", body)
-    if encoding != "zstd":
-        raise InvalidError("Content-Encoding", encoding, "send zstd or identity")
-    decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-    reader = decoder.stream_reader(cast("BinaryIO", body), read_across_frames=True)
-    return cast("BinaryIO", reader)
-
-
-@router.head("/blobs/{sha256}", include_in_schema=False)
-@router.get("/blobs/{sha256}", response_class=FileResponse)
-def get_blob(sha256: str, services: ServicesDep) -> FileResponse:
-    """Return a blob's bytes; honours Range."""
-    digest = digests.parse(sha256, "sha256")
-    if not services.blobs.has(digest):
-        raise NotFoundError("blob", digest)
-    with services.store.local(key_of(digest)) as path:
-        return FileResponse(
-            path,
-            media_type="application/octet-stream",
-            headers={"Cache-Control": "private, immutable, max-age=31536000"},
-        )
-
-
-async def _exact_body(request: Request) -> bytes:
-    """Return the body as it came: the digest of these bytes is the bundle's identity."""
-    return await request.body()
-
-
-_INDEX_BODY = {
-    "required": True,
-    "content": {"application/json": {"schema": {"type": "object", "description": "An index."}}},
-}
-
-
-@router.post("/models/{name}/versions", status_code=201, openapi_extra={"requestBody": _INDEX_BODY})
+@router.post("/models/{name}/versions", status_code=201)
 def register(
     *,
-    name: str,
-    index: Annotated[bytes, Depends(_exact_body)],
+    body: shapes.NewVersion,
+    upload: Annotated[Upload, Depends(received)],
     response: Response,
     background: BackgroundTasks,
+    session: WriteSession,
     services: ServicesDep,
     actor: ActorDep,
+    answered: AnsweredDep,
 ) -> shapes.Registered:
-    """Register the bundle with this index (its exact bytes) as the next version of the model.
+    """Register the bundle with this index, an uploaded blob, as the next version of the model.
 
-    200 and created=false if the newest version has the same content.
+    200 and created=false if the newest version has the same content: what is said in this request
+    is a change to that version then.
     """
-    upload = models.receive(services.blobs, name, index)
-    with services.transaction() as session:
-        version, created = models.register(session, upload, actor=actor, now=services.clock.now())
-        answer = _version(version, models.bundle(session, version.bundle))
+    presence.require(session, services.blobs, upload.blobs, now=services.clock.now())
+    said = Said(answers.changes(body), answers.lineage_changes(body.lineage), tuple(body.aliases))
+    version, created = registration.register(
+        session, upload, said, actor=actor, now=services.clock.now()
+    )
+    answer = answers.version_of(session, version)
     if created:
         background.add_task(_encode, services, list(upload.blobs))
     else:
         response.status_code = 200
-    return shapes.Registered(**answer.model_dump(), created=created)
+    return answered(shapes.Registered(**answer.model_dump(), created=created), version.revision)
 
 
 def _encode(services: Services, blobs: Iterable[Digest]) -> None:
@@ -130,70 +82,58 @@ def _encode(services: Services, blobs: Iterable[Digest]) -> None:
 
 @router.get("/models")
 def list_models(
-    session: ReadSession, cursor: Cursor = None, limit: Limit = 50
+    session: ReadSession,
+    query: SearchText = "",
+    sort: Sort = "name",
+    cursor: SearchCursor = None,
+    limit: Limit = 50,
 ) -> schema.Page[shapes.Model]:
-    """Return models by name."""
-    found = models.page(session, after=cursor or "", limit=limit)
-    following = found[-1].name if len(found) == limit else None
-    return schema.Page(items=[_model(session, each) for each in found], next=following)
+    """Return models, all or those whose newest version fulfils a query (docs/specs/registry.md)."""
+    found = search.models(session, Wanted(query, sort, limit, cursor))
+    rows = models.summaries(session, [name for name, _number in found.versions])
+    return schema.Page(items=[answers.model(each) for each in rows], next=found.next)
 
 
 @router.get("/models/{name}")
-def get_model(name: str, session: ReadSession) -> shapes.Model:
+def get_model(name: str, session: ReadSession, give: ShownDep) -> shapes.Model:
     """Return one model."""
-    return _model(session, models.summary(session, name))
+    found = models.summary(session, name)
+    return give(answers.model(found), found.model.revision)
 
 
-@router.get("/models/{name}/versions")
-def list_versions(
-    name: str, session: ReadSession, cursor: Cursor = None, limit: Limit = 50
-) -> schema.Page[shapes.Version]:
-    """Return the versions of a model, oldest first."""
-    after = _number(cursor)
-    found = models.versions(session, name, after=after, limit=limit)
-    following = str(found[-1].number) if len(found) == limit else None
-    items = [_version(each, models.bundle(session, each.bundle)) for each in found]
-    return schema.Page(items=items, next=following)
+@router.patch("/models/{name}")
+def update_model(
+    *,
+    name: str,
+    body: shapes.ModelChanges,
+    session: WriteSession,
+    services: ServicesDep,
+    actor: ActorDep,
+    unchanged: UnchangedDep,
+    answered: AnsweredDep,
+) -> shapes.Model:
+    """Say something else of a model; its versions are found by it too."""
+    unchanged(models.get(session, name).revision)
+    now = services.clock.now()
+    row = descriptions.update_model(session, name, answers.changes(body), actor=actor, now=now)
+    return answered(answers.model(models.summary(session, name)), row.revision)
 
 
-@router.get("/models/{name}/versions/{version}")
-def get_version(name: str, version: str, session: ReadSession) -> shapes.Version:
-    """Return a version by its number or "latest"."""
-    found = models.version(session, name, version)
-    return _version(found, models.bundle(session, found.bundle))
+@router.get("/models/{name}/usage")
+def get_usage(name: str, session: ReadSession) -> shapes.Usage:
+    """Return who needs any version of a model, so that it could not be deleted."""
+    return answers.usage(deletion.usage_of_model(session, name))
 
 
-@router.get("/models/{name}/versions/{version}/index")
-def get_index(name: str, version: str, session: ReadSession, services: ServicesDep) -> Response:
-    """Return the index of a version: its exact bytes, whose SHA-256 is the bundle's identity."""
-    found = models.version(session, name, version)
-    content = services.blobs.bytes_of(Digest(found.bundle), limit_bytes=MAX_INDEX_BYTES)
-    return Response(content, media_type="application/json", headers={"ETag": f'"{found.bundle}"'})
-
-
-def _number(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not cursor.isascii() or not cursor.isdigit():
-        raise InvalidError("cursor", cursor, "send the `next` of the page before")
-    return int(cursor)
-
-
-def _model(session: ReadSession, found: models.Summary) -> shapes.Model:
-    bundle = models.bundle(session, found.latest.bundle)
-    return shapes.Model(
-        name=found.name, versions=found.versions, latest=_version(found.latest, bundle)
-    )
-
-
-def _version(version: tables.Version, bundle: tables.Bundle) -> shapes.Version:
-    return shapes.Version(
-        model=version.model,
-        version=version.number,
-        bundle=version.bundle,
-        size_bytes=bundle.size_bytes,
-        created_at=version.created_at,
-        created_by=version.created_by,
-        description=version.description,
-        tags=version.tags,
-    )
+@router.delete("/models/{name}")
+def delete_model(
+    name: str,
+    session: WriteSession,
+    services: ServicesDep,
+    actor: ActorDep,
+    unchanged: UnchangedDep,
+) -> shapes.Deleted:
+    """Forget a model and all its versions; 409, and by whom, while any is used."""
+    unchanged(models.get(session, name).revision)
+    found = deletion.delete_model(session, name, actor=actor, now=services.clock.now())
+    return shapes.Deleted(deleted=name, running=list(found.running))

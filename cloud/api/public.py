@@ -11,10 +11,16 @@ from cloud.registry import enrolment
 router = APIRouter(tags=["open"])
 
 
-@router.get("/api/v1/ca", response_class=PlainTextResponse)
-def get_ca(services: ServicesDep) -> PlainTextResponse:
+class PemResponse(PlainTextResponse):
+    """A certificate."""
+
+    media_type = "application/x-pem-file"
+
+
+@router.get("/api/v1/ca", response_class=PemResponse)
+def get_ca(services: ServicesDep) -> PemResponse:
     """Return the CA certificate; who fetches it checks its fingerprint."""
-    return PlainTextResponse(services.authority.ca_pem, media_type="application/x-pem-file")
+    return PemResponse(services.authority.ca_pem)
 
 
 @router.post("/api/v1/enrol", status_code=201)

@@ -1,4 +1,4 @@
-"""What devices recorded, and the history of the registry itself."""
+"""What devices recorded."""
 
 import dataclasses
 from typing import Annotated
@@ -6,13 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from cloud import schema, shapes
-from cloud.api.dependencies import Limit, ReadSession
-from cloud.registry import events, telemetry
+from cloud.api.dependencies import ReadSession
+from cloud.api.routes import Route
+from cloud.registry import telemetry
 
-router = APIRouter(tags=["telemetry"])
+router = APIRouter(tags=["telemetry"], route_class=Route)
 
 Name = Annotated[str | None, Query(max_length=63)]
-After = Annotated[int, Query(ge=0)]
+After = Annotated[int, Query(ge=0, le=(1 << 63) - 1)]
 MAX_RECORDS = 1000
 
 
@@ -21,7 +22,7 @@ def list_records(
     *,
     session: ReadSession,
     model: Name = None,
-    version: Annotated[int | None, Query(ge=1)] = None,
+    version: Annotated[int | None, Query(ge=1, le=(1 << 31) - 1)] = None,
     device: Name = None,
     since: float | None = None,
     cursor: After = 0,
@@ -52,17 +53,3 @@ def get_stats(
         model=model,
         versions=[shapes.VersionStats(**dataclasses.asdict(each)) for each in found],
     )
-
-
-@router.get("/events")
-def list_events(
-    session: ReadSession,
-    subject: Annotated[str | None, Query(max_length=128)] = None,
-    cursor: After = 0,
-    limit: Limit = 100,
-) -> schema.Page[shapes.Event]:
-    """Return the history, oldest first: who did what when."""
-    rows = events.page(session, subject=subject, after=cursor, limit=limit)
-    items = [shapes.Event.model_validate(row.model_dump()) for row in rows]
-    more = len(items) == limit
-    return schema.Page(items=items, next=str(items[-1].id) if more else None)

@@ -1,65 +1,103 @@
-"""Request bodies of any size as streams that a thread reads: nothing is held in memory.
+"""Large blobs in pieces: sent in any order, several at once, and again after a cut.
 
-Back-pressure comes for free: the next piece is taken from the socket when the one before is on
-disk.
+POST   /uploads                    begin, or find again what was begun: which parts are here
+PUT    /uploads/{id}/parts/{n}     one part
+POST   /uploads/{id}/complete      all parts are here: make the blob
+DELETE /uploads/{id}               forget it
 """
 
-from typing import Protocol
+from typing import Annotated
 
-import anyio.from_thread
-from fastapi import Request
+import zstandard
+from fastapi import APIRouter, Header, Query, Request
 
-from cloud.errors import TooLargeError
+from cloud import shapes
+from cloud.api import bodies
+from cloud.api.bodies import BodyReader, Bounded
+from cloud.api.dependencies import ActorDep, ServicesDep
+from cloud.api.routes import Route
+from cloud.services import Services
+from cloud.storage.uploads import Upload
+from runtime import digests
+from runtime.errors import InvalidError
+
+router = APIRouter(prefix="/uploads", tags=["blobs"], route_class=Route)
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
 
 
-class Readable(Protocol):
-    """A source of bytes."""
+@router.post("")
+def begin(body: shapes.NewUpload, services: ServicesDep, actor: ActorDep) -> shapes.Upload:
+    """Begin to upload a blob in parts. The same again by the same key goes on with what arrived.
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes; none at the end."""
-        ...
-
-
-class BodyReader:
-    """The body of a request, for a route that runs in a thread.
-
-    Raises ClientDisconnect if the client goes away, and what cloud.api.limits raises.
+    503 while there are too many; one for which nothing comes for a day is forgotten.
     """
-
-    def __init__(self, request: Request) -> None:
-        self._pieces = request.stream()
-        self._piece = b""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes (-1: what has arrived); none at the end."""
-        if not self._piece:
-            self._piece = anyio.from_thread.run(self._next)
-        if size < 0:
-            size = len(self._piece)
-        taken, self._piece = self._piece[:size], self._piece[size:]
-        return taken
-
-    def drain(self) -> None:
-        """Read to the end and forget it: some clients listen only after they have sent all."""
-        while self.read():
-            pass
-
-    async def _next(self) -> bytes:
-        async for piece in self._pieces:
-            return piece
-        return b""
+    digest = digests.parse(body.sha256, "sha256")
+    return _shape(services, services.uploads.begin(actor, digest, body.size_bytes))
 
 
-class Bounded:
-    """A source that may give so many bytes."""
+@router.get("/{upload}")
+def show(upload: str, services: ServicesDep, actor: ActorDep) -> shapes.Upload:
+    """Return what has arrived of an upload."""
+    return _shape(services, services.uploads.get(upload, actor))
 
-    def __init__(self, source: Readable, limit_bytes: int) -> None:
-        self._source, self._left, self._limit = source, limit_bytes, limit_bytes
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes; raise TooLargeError beyond the limit."""
-        data = self._source.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise TooLargeError(self._limit)
-        return data
+@router.put("/{upload}/parts/{number}", status_code=204, openapi_extra={"requestBody": _BODY})
+def put_part(
+    *,
+    upload: str,
+    number: int,
+    sha256: Annotated[str, Query(description="Of the part's bytes, before any encoding.")],
+    request: Request,
+    services: ServicesDep,
+    actor: ActorDep,
+    content_encoding: Annotated[str | None, Header()] = None,
+) -> None:
+    """Store a part, sent plain or with Content-Encoding: zstd; durable once answered."""
+    digest = digests.parse(sha256, "sha256")
+    found = services.uploads.get(upload, actor)
+    body = BodyReader(request)
+    content = Bounded(bodies.decoded(body, content_encoding), found.size_of(number))
+    try:
+        services.uploads.put_part(found, number, content, digest)
+    except zstandard.ZstdError as error:
+        raise InvalidError("body", str(error), "send one zstd stream") from error
+    body.drain()
+
+
+@router.post("/{upload}/complete")
+def complete(upload: str, services: ServicesDep, actor: ActorDep) -> shapes.BlobStored:
+    """Check all parts together and store the blob; the upload is over then.
+
+    404 if it is over already: a HEAD of the blob tells how that ended.
+    """
+    found = services.uploads.get(upload, actor)
+    before = services.presence.deletions()
+    size = services.presence.find(found.sha256)
+    if size is None:
+        size = services.uploads.complete(found)
+        services.presence.stored(found.sha256, size, before=before)
+    services.uploads.abort(found)
+    return shapes.BlobStored(sha256=found.sha256, size_bytes=size)
+
+
+@router.delete("/{upload}", status_code=204)
+def abort(upload: str, services: ServicesDep, actor: ActorDep) -> None:
+    """Forget an upload and what has arrived of it."""
+    services.uploads.abort(services.uploads.get(upload, actor))
+
+
+def _shape(services: Services, upload: Upload) -> shapes.Upload:
+    return shapes.Upload(
+        id=upload.id,
+        sha256=upload.sha256,
+        size_bytes=upload.size_bytes,
+        part_bytes=upload.part_bytes,
+        parts=upload.parts,
+        arrived=services.uploads.arrived(upload),
+    )

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cloud import references
 from cloud.cli import login, output, words
 from cloud.cli.output import JsonFlag
 
@@ -14,7 +15,9 @@ Id = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 
 def deploy(
     *,
-    model: Annotated[str, typer.Argument(metavar="NAME[:VERSION]", help="The newest if none.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME[:VERSION]", help="A number or alias; the newest if none.")
+    ],
     to: Annotated[
         str, typer.Option(help="Which devices: 'site=lab, arch in (x86_64, aarch64)', or all.")
     ],
@@ -48,7 +51,7 @@ def deploy(
     wanted, version = words.reference(model)
     wish = shapes.NewDeployment.make(
         model=wanted,
-        version=words.version_number(version),
+        version=None if version == references.LATEST else version,
         selector=to,
         module=module,
         sources=source or None,

@@ -99,10 +99,18 @@ def show(device: Id, *, json: JsonFlag = False) -> None:
         ]
     )
     rows = [
-        (each.name, f"{each.model}:{each.version}", each.phase, _running(each), each.reason)
+        (
+            each.name,
+            f"{each.model}:{each.version}",
+            each.phase,
+            _running(each),
+            _transfer(each),
+            each.reason,
+        )
         for each in found.modules
     ]
-    output.show(("module", "wanted", "phase", "runs", "reason"), rows, none="No modules.")
+    columns = ("module", "wanted", "phase", "runs", "downloaded", "reason")
+    output.show(columns, rows, none="No modules.")
 
 
 @app.command()
@@ -146,6 +154,15 @@ def revoke(
 
 def _presence(device: "shapes.Device") -> str:
     return device.presence if device.revoked_at is None else "revoked"
+
+
+def _transfer(module: "shapes.ModuleState") -> str:
+    """Return the bytes that came for a module's bundle, and the share that deltas saved."""
+    cost = module.transfer
+    if cost is None:
+        return ""
+    saved = 1 - cost.received_bytes / cost.whole_bytes if cost.whole_bytes else 0.0
+    return f"{cost.received_bytes / 1024:.0f} KiB" + (f", {saved:.0%} saved" if saved > 0 else "")
 
 
 def _running(module: "shapes.ModuleState") -> str:

@@ -12,7 +12,20 @@ import sys
 
 import typer
 
-from cloud.cli import demo, deployments, devices, login, models, output, serve, telemetry
+from cloud.cli import (
+    backup,
+    demo,
+    deployments,
+    devices,
+    gc,
+    history,
+    login,
+    models,
+    output,
+    serve,
+    telemetry,
+    webhooks,
+)
 from cloud.cli.output import JsonFlag
 from cloud.errors import AbsentError, ClientError, LoginError, NotFoundError, WaitError
 from runtime.errors import InvalidError, LinkError, PackhorseError
@@ -20,7 +33,7 @@ from runtime.errors import InvalidError, LinkError, PackhorseError
 log = logging.getLogger(__name__)
 
 FAILED, BAD_INPUT, NOT_FOUND, TIMED_OUT, UNREACHABLE = 1, 2, 3, 4, 5
-BAD_INPUT_STATUS = frozenset({400, 413, 422})
+BAD_INPUT_STATUS = frozenset({400, 413, 415, 422})
 DEBUG = "PACKHORSE_DEBUG"
 
 app = typer.Typer(
@@ -31,12 +44,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(serve.serve)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(gc.gc)
 app.command()(login.login)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
 app.command()(deployments.deploy)
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(telemetry.app, name="telemetry")
+app.command()(history.events)
+app.command()(history.history)
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(demo.demo)
 
 

@@ -1,65 +1,112 @@
-"""`packhorse models`: push, list, show, pull, check."""
+"""`packhorse models`: push, check, list, search, show, card, pull; more in its neighbours."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.cli import login, output, progress, words
+from cloud.cli import (
+    airgap,
+    aliases,
+    building,
+    completing,
+    deleting,
+    describing,
+    families,
+    listing,
+    login,
+    output,
+    variants,
+    words,
+)
 from cloud.cli.output import JsonFlag
 
 if TYPE_CHECKING:
-    from runtime.bundle.index import Index, TensorSpec
+    from runtime.bundle.index import Index
 
 app = typer.Typer(no_args_is_help=True, help="Push, look at and pull models.")
+app.command()(building.init)
+app.command()(airgap.export)
+app.command("import")(airgap.load)
+app.command("set")(describing.set_)
+app.command()(families.lineage)
+app.command()(deleting.delete)
+app.add_typer(aliases.app, name="alias")
+app.add_typer(variants.app, name="variants")
 
-Directory = Annotated[Path, typer.Argument(help="Directory with a bundle.yaml.")]
-Reference = Annotated[str, typer.Argument(metavar="NAME[:VERSION]")]
+Reference = Annotated[
+    str, typer.Argument(metavar="NAME[:VERSION]", autocompletion=completing.models)
+]
 
 
 @app.command()
-def push(directory: Directory, *, json: JsonFlag = False) -> None:
-    """Register a bundle as the next version of its model; uploads only what is new."""
-    from runtime.bundle import build
+def push(
+    path: building.PathArgument,
+    *,
+    name: building.Name = None,
+    allow: building.Allow = None,
+    description: describing.Description = None,
+    tag: describing.Tags = None,
+    meta: describing.Meta = None,
+    card: describing.Card = None,
+    alias: describing.Aliases = None,
+    run: describing.Run = None,
+    commit: describing.Commit = None,
+    data: describing.Data = None,
+    parent: describing.Parent = None,
+    trained_by: describing.TrainedBy = None,
+    json: JsonFlag = False,
+) -> None:
+    """Register a bundle as the next version of its model; uploads only what is new.
 
-    built = build.build(directory)
-    with login.client() as registry:
-        missing = {
-            digest: path for digest, path in built.files.items() if not registry.has_blob(digest)
-        }
-        total = sum(path.stat().st_size for path in missing.values())
-        with progress.transfer(f"pushing {built.index.name}", total) as advance:
-            for digest, path in missing.items():
-                registry.put_blob(digest, path, advance)
-        made = registry.register(built.index.name, built.index_bytes)
+    What is no bundle yet becomes one on the way: its bundle.yaml is written and shown, and
+    `packhorse models init` keeps it. The options win over what the bundle says.
+    """
+    from cloud.cli import pushing
+
+    with building.built(path, name, allow) as built, login.client() as registry:
+        trained_in = run or built.index.metadata.get(building.MLFLOW_RUN)
+        origin = describing.lineage(trained_in, commit, data, parent, trained_by)
+        said = describing.statement(
+            description=description, tags=tag, meta=meta, card=card, aliases=alias, origin=origin
+        )
+        pushed = pushing.send(registry, built, said)
+    made = pushed.registered
     if json:
         output.as_json(made)
         return
-    kept = len(built.files) - len(missing)
     output.say(
-        f"{'Registered' if made.created else 'Already registered'}: "
-        f"{len(missing)} files sent ({output.size(total)}), {kept} were there"
+        f"{'Registered' if made.created else 'Already registered'}: {pushed.sent} files sent "
+        f"({output.size(pushed.sent_bytes)}), {len(built.files) - pushed.sent} were there"
     )
     output.result(f"{made.model}:{made.version}")
 
 
 @app.command()
-def check(directory: Directory, *, json: JsonFlag = False) -> None:
-    """Build a bundle, load its model and run its own check here, without a registry."""
+def check(
+    path: building.PathArgument,
+    *,
+    name: building.Name = None,
+    allow: building.Allow = None,
+    json: JsonFlag = False,
+) -> None:
+    """Build a bundle, load its model and run its own check here, without a registry.
+
+    This runs the bundle's own code, if it has any.
+    """
     import json as jsons
     import tempfile
 
-    from runtime.bundle import build, materialise
+    from runtime.bundle import materialise
     from runtime.bundle.blobs import BlobStore
     from runtime.errors import ModelError
     from runtime.inference import check as checks
     from runtime.inference.model import Model
 
-    built = build.build(directory)
-    with tempfile.TemporaryDirectory() as scratch:
+    with building.built(path, name, allow) as built, tempfile.TemporaryDirectory() as scratch:
         blobs, target = BlobStore(Path(scratch) / "blobs"), Path(scratch) / "bundle"
-        for digest, path in built.files.items():
-            blobs.put_file(digest, path)
+        for digest, place in built.files.items():
+            blobs.put_file(digest, place)
         materialise.materialise(built.index, built.index_bytes, blobs, target)
         model = Model.load(target, built.index)
         found = checks.run_check(model, target, built.index)
@@ -74,28 +121,36 @@ def check(directory: Directory, *, json: JsonFlag = False) -> None:
 
 
 @app.command("list")
-def list_models(*, json: JsonFlag = False) -> None:
+def list_models(*, sort: listing.Sort = None, json: JsonFlag = False) -> None:
     """List all models."""
     with login.client() as registry:
-        found = list(registry.models())
-    if json:
-        output.as_json(found)
-        return
-    rows = [
-        (
-            each.name,
-            str(each.latest.version),
-            output.size(each.latest.size_bytes),
-            output.moment(each.latest.created_at),
-            each.latest.description,
-        )
-        for each in found
-    ]
-    output.show(
-        ("model", "newest", "size", "registered", "description"),
-        rows,
-        none="No models yet: `packhorse models push DIRECTORY` registers one.",
-    )
+        found = list(registry.models(sort=sort))
+    none = "No models yet: `packhorse models push DIRECTORY` registers one."
+    output.as_json(found) if json else listing.show_models(found, none=none)
+
+
+@app.command()
+def search(
+    query: listing.QueryArgument,
+    *,
+    sort: listing.Sort = None,
+    models: Annotated[
+        bool, typer.Option("--models", help="Models whose newest version fulfils it.")
+    ] = False,
+    number: Annotated[int, typer.Option("-n", min=1, help="How many to show at most.")] = 50,
+    json: JsonFlag = False,
+) -> None:
+    """Find versions: `tag.task = anomaly AND input.x = FP32[-1,64] AND NOT name ~ old`."""
+    import itertools
+
+    none = "Nothing fulfils this query."
+    with login.client() as registry:
+        if models:
+            named = list(itertools.islice(registry.models(query, sort), number))
+            output.as_json(named) if json else listing.show_models(named, none=none)
+        else:
+            found = list(itertools.islice(registry.search(query, sort), number))
+            output.as_json(found) if json else listing.show_versions(found, none=none)
 
 
 @app.command()
@@ -112,12 +167,20 @@ def show(model: Reference, *, json: JsonFlag = False) -> None:
         parsed = index.decode(registry.index(name, str(found.version)))
         others = list(registry.versions(name))
     output.result(f"{found.model}:{found.version}")
-    _show_index(parsed, found.bundle)
-    rows = [
-        (str(each.version), each.bundle[:12], output.moment(each.created_at), each.created_by)
-        for each in others
-    ]
-    output.show(("version", "bundle", "registered", "by"), rows, none="")
+    facts = [("bundle", found.bundle), *building.facts(parsed), *listing.said(found)]
+    output.facts(facts)
+    listing.show_versions(others, none="")
+
+
+@app.command()
+def card(model: Reference, *, json: JsonFlag = False) -> None:
+    """Show the model card of a version, or else that of its model."""
+    import json as jsons
+
+    name, version = words.reference(model)
+    with login.client() as registry:
+        text = registry.model_card(name, version)
+    output.result(jsons.dumps({"card": text}, indent=2)) if json else output.markdown(text)
 
 
 @app.command()
@@ -143,17 +206,8 @@ def _show_index(index: "Index", digest: str) -> None:
     output.facts(
         [
             ("bundle", digest),
-            ("files", f"{len(index.files)}, {output.size(sum(e.size for e in index.files))}"),
-            ("inputs", _tensors(index.signature.inputs)),
-            ("outputs", _tensors(index.signature.outputs)),
-            ("entry", index.entry or "none"),
-            ("check", index.check.inputs if index.check else "none"),
-            ("sources", ", ".join(index.sources) or "none"),
+            *building.facts(index),
             ("tags", output.labels(index.tags) or "none"),
             ("description", index.description or "none"),
         ]
     )
-
-
-def _tensors(specs: "tuple[TensorSpec, ...]") -> str:
-    return ", ".join(f"{each.name} {each.datatype}{list(each.shape)}" for each in specs)

@@ -47,7 +47,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
 
     made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, highlight=False)
     for row in rows:
-        made.add_row(*(_escaped(cell) for cell in row))
+        made.add_row(*(escaped(cell) for cell in row))
     return made
 
 
@@ -62,6 +62,18 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) ->
     Console(width=None if sys.stdout.isatty() else 10_000).print(table(columns, rows))
 
 
+def markdown(text: str) -> None:
+    """Print Markdown: laid out for a terminal, as it is for a file or pipe."""
+    if not sys.stdout.isatty():
+        result(text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    safe = "\n".join(plain(line) for line in text.splitlines())
+    Console().print(Markdown(safe, hyperlinks=False))
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair on a line."""
     width = max(len(name) for name, _value in pairs) + 2
@@ -69,11 +81,16 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
         result(f"{name:<{width}}{value}")
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text that neither rich nor a terminal takes for a command."""
     from rich.markup import escape
 
-    return escape("".join(char if char.isprintable() else "?" for char in text))
+    return escape(plain(text))
+
+
+def plain(text: str) -> str:
+    """Return text that a terminal does not take for a command."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def moment(at: float | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from cloud import shapes
 from cloud.cli import progress
 from cloud.client import Client
+from cloud.client.blobs import Wanted
 from runtime import digests, files
 from runtime.bundle import index
 from runtime.bundle.index import Index
@@ -18,8 +19,8 @@ _PLAIN, _EXECUTABLE = 0o644, 0o755
 def pull(registry: Client, name: str, version: str, directory: Path) -> shapes.Version:
     """Download a version into `directory`, which must be new or empty; return what it is.
 
-    Files are gathered beside it and moved there at the end; a later try goes on with those that
-    had arrived. Raises InvalidError if something is in the way, IntegrityError if the registry
+    Files are gathered beside it and moved there at the end; a later try goes on with what had
+    arrived. Raises InvalidError if something is in the way, IntegrityError if the registry
     sends other bytes than those it named.
     """
     with contextlib.suppress(OSError):
@@ -45,12 +46,14 @@ def _gather(registry: Client, bundle: Index, directory: Path) -> None:
         if not _is_there(directory / files.relative_path(entry.path), entry.sha256)
     ]
     total = sum(entry.size for entry in missing)
+    wanted = []
+    for entry in missing:
+        target = directory / files.relative_path(entry.path)
+        files.make_directory(target.parent, mode=0o755)
+        mode = _EXECUTABLE if entry.executable else _PLAIN
+        wanted.append(Wanted(entry.sha256, entry.size, target, mode))
     with progress.transfer(f"pulling {bundle.name}", total) as advance:
-        for entry in missing:
-            target = directory / files.relative_path(entry.path)
-            files.make_directory(target.parent, mode=0o755)
-            mode = _EXECUTABLE if entry.executable else _PLAIN
-            registry.fetch_blob(entry.sha256, target, mode=mode, progress=advance)
+        registry.fetch_blobs(wanted, advance)
 
 
 def _is_there(path: Path, digest: Digest) -> bool:

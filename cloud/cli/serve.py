@@ -14,6 +14,9 @@ def serve(
         Path | None,
         typer.Option(help="Directory for everything durable.", envvar="PACKHORSE_DATA"),
     ] = None,
+    blobs_url: Annotated[
+        str | None, typer.Option(help="s3://BUCKET/PREFIX?region=... for files, not the directory.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="HTTPS port; 0: any free one.")] = None,
     broker: Annotated[
@@ -27,6 +30,12 @@ def serve(
         Path | None, typer.Option(help="Client certificate for your own broker.")
     ] = None,
     broker_key: Annotated[Path | None, typer.Option(help="Key of that certificate.")] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Code that bundles may bring: entry-script (the default), pickle, or nothing."
+        ),
+    ] = None,
     public_name: Annotated[
         list[str] | None,
         typer.Option(help="A name or address under which devices reach this machine."),
@@ -44,6 +53,7 @@ def serve(
 
     given: dict[str, Any] = {
         "data": data,
+        "blobs_url": blobs_url,
         "host": host,
         "port": port,
         "broker": broker,
@@ -51,6 +61,7 @@ def serve(
         "broker_ca": broker_ca,
         "broker_certificate": broker_certificate,
         "broker_key": broker_key,
+        "allow": tuple(allow) if allow else None,
         "public_names": tuple(public_name) if public_name else None,
         "public_url": public_url,
     }

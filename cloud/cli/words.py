@@ -1,29 +1,36 @@
 """How options are written: NAME:VERSION, KEY=VALUE, 30s."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from cloud import references
 from runtime.errors import InvalidError
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_FACT = re.compile(r"([A-Za-z0-9_.-]+)\s*(>=|<=|!=|=|<|>)\s*(.+)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
 def reference(text: str) -> tuple[str, str]:
-    """Return name and version ("latest" if none is given) of NAME or NAME:VERSION."""
-    name, colon, version = text.partition(":")
-    if not name or (colon and not version) or ":" in version:
-        raise InvalidError("model", text, "write NAME or NAME:VERSION")
-    return name, version or "latest"
+    """Return name and version ("latest" if none is given) of NAME, NAME:VERSION or NAME@ALIAS."""
+    found = references.parse(text)
+    return found.name, found.version
+
+
+def target(text: str) -> tuple[str, str | None]:
+    """Return name and version as `reference`; None without one: the model itself is meant."""
+    name, version = reference(text)
+    return name, version if name != text else None
 
 
 def version_number(version: str) -> int | None:
     """Return a version's number, or None for the newest."""
-    if version == "latest":
+    if version == references.LATEST:
         return None
-    if not version.isascii() or not version.isdigit():
+    number = references.number(version)
+    if number is None:
         raise InvalidError("version", version, "write a number from 1 on, or 'latest'")
-    return int(version)
+    return number
 
 
 def duration(text: str, option: str) -> float:
@@ -45,6 +52,25 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
             raise InvalidError(option, text, "write KEY=VALUE")
         made[key] = value
     return made
+
+
+def facts(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return FACT=CONDITION texts: several of one fact are alternatives."""
+    made: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        found = _FACT.fullmatch(text.strip())
+        if found is None:
+            fix = "write FACT=CONDITION, such as arch=aarch64 or memory_mb<=2048"
+            raise InvalidError("--when", text, fix)
+        fact, operator, value = found.groups()
+        condition = value if operator == "=" else f"{operator}{value}"
+        made[fact] = (*made.get(fact, ()), condition)
+    return made
+
+
+def conditions(when: Mapping[str, Iterable[str]]) -> str:
+    """Return what a device must fulfil, for a person."""
+    return ", ".join(f"{fact} {' or '.join(texts)}" for fact, texts in when.items())
 
 
 def label_changes(texts: Iterable[str]) -> dict[str, str | None]:

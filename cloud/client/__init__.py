@@ -3,9 +3,10 @@
     with Client("https://registry.example:8443", key, ca_pem) as registry:
         registry.version("digits", "latest").version
 
-Calls that change nothing when they are made twice are tried again, with jitter, when the
-connection fails or the registry says that waiting helps. Raises UnreachableError when it does not
-answer, AbsentError or ClientError with the registry's own words when it refuses.
+Calls are tried again, with jitter, when the connection fails or the registry says that waiting
+helps: a POST carries an Idempotency-Key, so that it is done once however often it is sent. Raises
+UnreachableError when it does not answer, AbsentError or ClientError with the registry's own words
+when it refuses.
 """
 
 from typing import Self
@@ -13,14 +14,24 @@ from typing import Self
 from cloud.client.blobs import BlobCalls, Progress
 from cloud.client.deployments import DeploymentCalls
 from cloud.client.devices import DeviceCalls
+from cloud.client.history import HistoryCalls
 from cloud.client.models import ModelCalls
 from cloud.client.telemetry import TelemetryCalls
+from cloud.client.webhooks import WebhookCalls
 from cloud.transport import ATTEMPTS, TIMEOUT_S, Transport
 
 __all__ = ["Client", "Progress"]
 
 
-class Client(ModelCalls, BlobCalls, DeviceCalls, DeploymentCalls, TelemetryCalls):
+class Client(
+    ModelCalls,
+    BlobCalls,
+    DeviceCalls,
+    DeploymentCalls,
+    TelemetryCalls,
+    HistoryCalls,
+    WebhookCalls,
+):
     """One registry, with one key. Not for use by several threads at once."""
 
     def __init__(
@@ -45,4 +56,4 @@ class Client(ModelCalls, BlobCalls, DeviceCalls, DeploymentCalls, TelemetryCalls
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.http.close()
+        self._transport.close()

@@ -1,98 +1,58 @@
 """Bytes to and from the registry, by the client."""
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self
 
-import httpx2
-import zstandard
-
+from cloud import shapes
+from cloud.client import parallel, sending
 from cloud.client.calls import Calls
-from cloud.errors import AbsentError
+from cloud.client.fetching import Fetcher, Wanted
+from cloud.client.parallel import Progress
 from cloud.transport import path_of
-from runtime import digests, files
 from runtime.digests import Digest
-from runtime.errors import IntegrityError
 
-Progress = Callable[[int], None]
-"""Is told how many more bytes of content have passed; negative when an attempt was in vain."""
+__all__ = ["BlobCalls", "Progress", "Wanted"]
 
-_UPLOAD_LEVEL = 3
+GC_TIMEOUT_S = 3600.0
 
 
 class BlobCalls(Calls):
     """Blobs, by digest."""
 
     def has_blob(self, digest: Digest) -> bool:
-        """Say whether the registry has a blob."""
-        try:
-            self._transport.call("HEAD", path_of("/blobs/{}", digest))
-        except AbsentError:
-            return False
-        return True
+        """Say whether the registry has a blob; if so, it keeps it long enough to register it."""
+        return sending.has(self._transport, digest)
 
     def put_blob(self, digest: Digest, path: Path, progress: Progress = lambda _: None) -> None:
-        """Upload a file, compressed on the way."""
+        """Upload a file in one request, compressed on the way."""
+        sending.put(self._transport, digest, path, progress)
 
-        def attempt() -> httpx2.Response:
-            with path.open("rb") as file, _Undo(progress) as counted:
-                return self._transport.http.put(
-                    path_of("/blobs/{}", digest),
-                    content=_compressed(file, counted.add),
-                    headers={"Content-Encoding": "zstd"},
-                )
+    def put_blobs(self, files: Mapping[Digest, Path], progress: Progress = lambda _: None) -> None:
+        """Upload files, several at once; large ones go on where an earlier try broke off.
 
-        self._transport.attempt(attempt, again=True)
+        Raises InvalidError if a file changes meanwhile.
+        """
+        with parallel.lanes(self._transport, progress) as lanes:
+            sending.Sender(lanes).send(files)
 
     def fetch_blob(
         self, digest: Digest, target: Path, *, mode: int, progress: Progress = lambda _: None
     ) -> None:
         """Download a blob to `target`, durably; raise IntegrityError if its bytes are wrong."""
+        found = self._transport.call("HEAD", path_of("/blobs/{}", digest))
+        size = int(found.headers["Content-Length"])
+        self.fetch_blobs([Wanted(digest, size, target, mode)], progress)
 
-        def attempt() -> httpx2.Response:
-            with (
-                self._transport.http.stream("GET", path_of("/blobs/{}", digest)) as answer,
-                _Undo(progress) as counted,
-            ):
-                if not answer.is_success:
-                    answer.read()
-                    return answer
-                got = hashlib.sha256()
-                with files.replacing(target, mode=mode) as file:
-                    for chunk in answer.iter_bytes(digests.CHUNK_BYTES):
-                        got.update(chunk)
-                        file.write(chunk)
-                        counted.add(len(chunk))
-                    if got.hexdigest() != digest:
-                        raise IntegrityError(str(target), wanted=digest, got=got.hexdigest())
-            return answer
+    def fetch_blobs(self, wanted: Sequence[Wanted], progress: Progress = lambda _: None) -> None:
+        """Download blobs, several at once; a later try goes on with what had arrived.
 
-        self._transport.attempt(attempt, again=True)
+        Raises IntegrityError if the registry sends other bytes than those wanted.
+        """
+        with parallel.lanes(self._transport, progress) as lanes:
+            Fetcher(lanes).fetch(wanted)
 
-
-class _Undo:
-    """Takes progress back unless the attempt that made it succeeds."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._done = progress, 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self._progress(-self._done)
-
-    def add(self, count: int) -> None:
-        self._done += count
-        self._progress(count)
-
-
-def _compressed(file: BinaryIO, progress: Progress) -> Iterator[bytes]:
-    compressor = zstandard.ZstdCompressor(level=_UPLOAD_LEVEL).compressobj()
-    for chunk in digests.chunks(file):
-        if piece := compressor.compress(chunk):
-            yield piece
-        progress(len(chunk))
-    yield compressor.flush()
+    def collect_garbage(self, *, dry_run: bool = False) -> shapes.Garbage:
+        """Delete what nothing refers to, or only say what that would be; returns when done."""
+        wish = shapes.CollectGarbage(dry_run=dry_run)
+        answer = self._transport.call("POST", "/gc", json=wish.model_dump(), timeout=GC_TIMEOUT_S)
+        return shapes.Garbage.model_validate_json(answer.content)

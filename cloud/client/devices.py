@@ -14,6 +14,10 @@ class DeviceCalls(Calls):
         """Make an enrolment token."""
         return self._transport.post("/devices/tokens", shapes.Token, wish)
 
+    def ca(self) -> str:
+        """Return the certificate (PEM) of the CA that devices trust."""
+        return self._transport.call("GET", "/ca").text
+
     def devices(self, selector: str | None = None) -> Iterator[shapes.Device]:
         """Yield the devices that a selector matches, or all, by id."""
         return self._transport.pages("/devices", schema.Page[shapes.Device], selector=selector)

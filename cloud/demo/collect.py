@@ -16,6 +16,9 @@ from cloud.demo.score import Key, Stored
 PAGE = 1000
 POLL_S = 0.2
 
+Transfers = dict[str, dict[str, shapes.Transfer]]
+"""Device and module to what fetching it has cost."""
+
 
 @dataclass
 class Collected:
@@ -81,6 +84,13 @@ def telemetry_bytes(database: Path) -> int:
     return int(total)
 
 
-def encoded_bytes(encodings: Path) -> int:
-    """Return what all blobs have as they travel; each device fetches each of them once."""
-    return sum(path.stat().st_size for path in encodings.rglob("*.data"))
+def transfers(registry: Client, devices: Iterable[str]) -> Transfers:
+    """Return what each device says that fetching each of its modules has cost."""
+    return {
+        device: {
+            module.name: module.transfer
+            for module in registry.device(device).modules
+            if module.transfer is not None
+        }
+        for device in devices
+    }

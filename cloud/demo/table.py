@@ -11,11 +11,27 @@ from cloud.demo.score import Score
 
 
 @dataclass(frozen=True)
+class Update:
+    """What the update cost one device, as it counted itself."""
+
+    received_bytes: int
+    whole_bytes: int
+    """Without deltas."""
+
+    @property
+    def saved(self) -> float:
+        """The share of the bytes that did not travel."""
+        return 1 - self.received_bytes / self.whole_bytes if self.whole_bytes else 0.0
+
+
+@dataclass(frozen=True)
 class Traffic:
     """Bytes that moved, and what they would have been."""
 
     bundles_bytes: int
     """Of the models' files, as every device together downloaded them."""
+    updates: dict[str, Update]
+    """The update to version 2 of digits, by device; part of the above."""
     telemetry_bytes: int
     """Of the batches, as they travelled."""
     telemetry_as_json_bytes: int
@@ -76,6 +92,7 @@ class Outcome:
             "requests": {"sent": self.requests, "failed": self.failed_requests},
             "bytes": {
                 "bundles": self.traffic.bundles_bytes,
+                "update": {name: _plain(cost) for name, cost in self.traffic.updates.items()},
                 "telemetry": self.traffic.telemetry_bytes,
                 "telemetry_as_json": self.traffic.telemetry_as_json_bytes,
             },
@@ -83,6 +100,14 @@ class Outcome:
             "seconds": round(self.seconds, 2),
             **({"addresses": self.addresses} if self.addresses else {}),
         }
+
+
+def _plain(update: Update) -> dict[str, float]:
+    return {
+        "received": update.received_bytes,
+        "whole": update.whole_bytes,
+        "saved": round(update.saved, 4),
+    }
 
 
 def _accuracy(score: Score, model: str) -> dict[str, float]:
@@ -94,6 +119,7 @@ def show(outcome: Outcome, console: Console) -> None:
     """Print the tables, and what to try next."""
     for title, table in (
         ("How good each version is, from the telemetry in the registry", _models(outcome.score)),
+        ("What the update to version 2 cost, as a delta to version 1", _updates(outcome)),
         ("What became of the predictions", _records(outcome)),
         (f"Time: {outcome.seconds:.1f} s in all", _times(outcome)),
     ):
@@ -115,6 +141,16 @@ def _models(score: Score) -> Table:
         for version, tally in versions.items():
             share = f"{tally.accuracy:.1%}" if tally.known else "-"
             table.add_row(model, str(version), f"{tally.right} of {tally.known}", share)
+    return table
+
+
+def _updates(outcome: Outcome) -> Table:
+    table = Table()
+    for name in ("Device", "Downloaded", "Without a delta", "Saved"):
+        table.add_column(name, justify="left" if name == "Device" else "right")
+    for device, cost in outcome.traffic.updates.items():
+        received, whole = (f"{n / 1024:.1f} KiB" for n in (cost.received_bytes, cost.whole_bytes))
+        table.add_row(device, received, whole, f"{cost.saved:.0%}")
     return table
 
 

@@ -1,7 +1,7 @@
 """Trains the demo's models and writes what the rest of the demo needs:
 
-    DIRECTORY/digits-1/      a bundle: a shallow tree, weak on purpose
-    DIRECTORY/digits-2/      a bundle: a small neural network
+    DIRECTORY/digits-1/      a bundle: a small neural network that has seen few images
+    DIRECTORY/digits-2/      a bundle: the same network, its head trained on all of them
     DIRECTORY/wrist-motion/  a bundle: six-axis windows to an activity, with its own source
     DIRECTORY/items/         the held-out digits, one image each, and the held-out recordings
     DIRECTORY/truth.json     labels of the held-out data; no device sees it
@@ -10,6 +10,7 @@ Runs as a process of its own (`python -m cloud.demo.train DIRECTORY`), so that i
 registry starts.
 """
 
+import copy
 import json
 import shutil
 import sys
@@ -25,6 +26,9 @@ from cloud.demo import data, wrist
 CHECKED = 8
 """How many golden inputs each bundle carries."""
 RECORDINGS = "motions.npz"
+FEW = 40
+"""Images that version 1 of digits is trained on."""
+HIDDEN = 256
 DEEPEST_INK, WHITE = 16, 240
 """The darkest value in the data, and the pixel value that stands for it."""
 DIGITS_SOURCE = f"directory:digits?pattern=*.png&scale={DEEPEST_INK / WHITE:.7f}"
@@ -37,7 +41,8 @@ def train_all(directory: Path) -> None:
         "digits": _write_items(directory / "items", digits),
         "wrist-motion": _write_recordings(directory / "items"),
     }
-    for version, model in (("1", _weak(digits)), ("2", _better(digits))):
+    weak = _weak(digits)
+    for version, model in (("1", weak), ("2", _better(digits, weak))):
         _bundle(
             directory / f"digits-{version}",
             name="digits",
@@ -53,17 +58,22 @@ def train_all(directory: Path) -> None:
 
 
 def _weak(digits: data.Digits) -> Any:
-    from sklearn.tree import DecisionTreeClassifier  # noqa: PLC0415 - slow, see data.digits
-
-    model: Any = DecisionTreeClassifier(max_depth=5, random_state=0)
-    return model.fit(digits.train_images, digits.train_labels)
-
-
-def _better(digits: data.Digits) -> Any:
     from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - slow, see data.digits
 
-    model: Any = MLPClassifier((64,), max_iter=300, random_state=0)
-    return model.fit(digits.train_images, digits.train_labels)
+    model: Any = MLPClassifier((HIDDEN,), max_iter=300, random_state=0)
+    return model.fit(digits.train_images[:FEW], digits.train_labels[:FEW])
+
+
+def _better(digits: data.Digits, weak: Any) -> Any:
+    """Return the weak network with another head: the features stay, as in transfer learning."""
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - slow, see data.digits
+
+    features = np.maximum(0, digits.train_images @ weak.coefs_[0] + weak.intercepts_[0])
+    head: Any = MLPClassifier((), max_iter=300, random_state=0)
+    head.fit(features, digits.train_labels)
+    model = copy.deepcopy(weak)
+    model.coefs_[1], model.intercepts_[1] = head.coefs_[0], head.intercepts_[0]
+    return model
 
 
 def _motion_bundle(directory: Path) -> None:

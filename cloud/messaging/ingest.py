@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, StatementError
 from sqlmodel import Session, SQLModel, col
 
-from cloud import tables
+from cloud import database, tables
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.messaging.record_rows import COLUMNS, batch_row, readied, record_rows
@@ -133,7 +133,7 @@ class Ingester:
     def _store(self, read: Sequence[Read]) -> list[Read]:
         """Commit these; return them as they were judged in the end, without unknown devices."""
         try:
-            with self._services.transaction() as session:
+            with self._services.appending() as session:
                 return _insert(session, read)
         except OperationalError:
             raise
@@ -193,20 +193,18 @@ def _insert(session: Session, read: Sequence[Read]) -> list[Read]:
 
 def _insert_records(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     """Insert rows past SQLAlchemy's handling of each value, which takes most of the time."""
-    text, positional = _insert_statement(connection.dialect)
-    if positional:
-        connection.exec_driver_sql(text, rows)
+    if connection.dialect.name == database.POSTGRESQL:
+        database.copy_rows(connection, "record", COLUMNS, rows)
     else:
-        connection.exec_driver_sql(text, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+        connection.exec_driver_sql(_insert_statement(connection.dialect), rows)
 
 
 @functools.cache
-def _insert_statement(dialect: Dialect) -> tuple[str, bool]:
-    """Return the statement in the driver's own style, and whether rows are given as tuples."""
+def _insert_statement(dialect: Dialect) -> str:
+    """Return the statement in the driver's own style."""
     compiled = insert(_TABLES["record"]).compile(dialect=dialect, column_keys=list(COLUMNS))
-    if compiled.positional:
-        assert compiled.positiontup == list(COLUMNS), "the table has its columns in this order"
-    return str(compiled), compiled.positional
+    assert compiled.positiontup == list(COLUMNS), "the table has its columns in this order"
+    return str(compiled)
 
 
 def _known(session: Session, devices: set[DeviceId]) -> set[str]:
@@ -227,7 +225,7 @@ def _insert_batch(session: Session, arrival: Arrival, batch: Batch) -> int | Non
     )
     table = _TABLES["batch"]
     statement: sqlite.Insert | postgresql.Insert
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == database.POSTGRESQL:
         statement = postgresql.insert(table).on_conflict_do_nothing()
     else:
         statement = sqlite.insert(table).on_conflict_do_nothing()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, StatementError
 from sqlmodel import Session, col, select
 
 from cloud import tables
@@ -34,6 +34,8 @@ FLUSH_S = 15.0
 GROUP = 64
 MAX_GENERATION = 1 << 53
 _LOOK_S = 0.5
+_POISON = (StatementError, OverflowError)
+"""What the database says to a value that it cannot hold."""
 _REMEMBERED = 100_000
 
 
@@ -144,8 +146,17 @@ class Presences:
             return
         try:
             with session.begin_nested():
-                devices.apply_reported(session, word.device, word.said, now=word.received_at)
-        except InvalidError as error:  # what its new facts would have it run is impossible
+                devices.apply_reported(
+                    session,
+                    word.device,
+                    word.said,
+                    now=word.received_at,
+                    lease_s=self._services.settings.lease_s,
+                )
+        except OperationalError:
+            raise
+        except (InvalidError, *_POISON) as error:
+            # What its new facts would have it run is impossible, or no column holds what it says.
             log.warning("report refused", extra={**_who(word), "why": str(error)})
             events.add(
                 session,

@@ -8,18 +8,17 @@ import logging
 import threading
 from collections.abc import Callable
 
+import msgspec
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from cloud import tables
+from cloud.deltas.selection import Choice, Selection
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.registry import desired
 from cloud.services import Services
-from cloud.storage.encodings import Recipe
 from runtime import messages
-from runtime.bundle import encodings
-from runtime.digests import Digest
 from runtime.errors import InvalidError, LinkError, PackhorseError
 from runtime.link import Received
 from runtime.messages import FetchRequest, FetchResponse, Offer
@@ -50,6 +49,7 @@ class Responder:
         """
         self._services, self._inbox = services, inbox
         self._base_url, self._ack, self._tell = base_url.rstrip("/"), ack, tell
+        self._selection = Selection(services)
 
     def run(self, stopping: threading.Event) -> None:
         """Answer until `stopping`."""
@@ -69,33 +69,36 @@ class Responder:
     def answer(self, device: DeviceId, request: FetchRequest) -> FetchResponse:
         """Return an offer for each blob that was asked for, or why there is none."""
         try:
-            encoding = _choose(request)
+            _require_few(request)
             with self._services.reading() as session:
                 refused = _refusal(session, device, request)
             if refused is not None:
                 log.warning("no offer", extra={"device": device, "why": refused.error})
                 return refused
-            offers = tuple(self._offer(blob, encoding) for blob in request.blobs)
+            offers = [self._offer(choice) for choice in self._selection.choose(request)]
         except PackhorseError as error:
             log.warning("no offer", extra={"device": device, "why": str(error)})
             return FetchResponse(request.id, error=str(error), retryable=error.retryable)
-        return FetchResponse(request.id, offers=offers)
+        return _fitting(FetchResponse(request.id, offers=tuple(offers)))
 
-    def _offer(self, blob: Digest, encoding: str) -> Offer:
-        try:
-            encoded = self._services.encodings.get(Recipe(blob, encoding))
-        except InvalidError as error:
-            text = f"this registry has lost blob {blob}: push the bundle again, or mount its disk"
-            raise LinkError(text) from error
-        sign = self._services.presigner
+    def _offer(self, choice: Choice) -> Offer:
+        """Return an offer, with URLs of the object store if it gives any, else of our own."""
+        services, encoded = self._services, choice.encoded
+        recipe, sign = encoded.recipe, self._services.presigner
+        services.wishes.used(recipe, services.clock.now())
+        named = (recipe.encoding, recipe.blob, recipe.base)
+        url = services.store.url(encoded.key, ttl_s=sign.ttl_s)
+        parts_url = services.store.url(encoded.table_key, ttl_s=sign.ttl_s)
         return Offer(
-            blob=blob,
+            blob=recipe.blob,
             size=encoded.table.size,
-            encoding=encoding,
+            encoding=recipe.encoding,
             encoded_size=encoded.table.encoded_size,
-            url=self._base_url + sign.blob(encoding, blob),
-            parts_url=self._base_url + sign.parts(encoding, blob),
+            url=url or self._base_url + sign.blob(*named),
+            parts_url=parts_url or self._base_url + sign.parts(*named),
             parts_sha256=encoded.table_sha256,
+            base=recipe.base,
+            whole_size=0 if recipe.base is None else choice.whole_size,
         )
 
 
@@ -106,16 +109,22 @@ def _read(arrival: Arrival) -> FetchRequest:
     return request
 
 
-def _choose(request: FetchRequest) -> str:
-    """Return the best encoding that both sides know; raise InvalidError if there is none."""
-    if len(request.blobs) > messages.MAX_OFFER_BLOBS:
-        fix = f"ask for at most {messages.MAX_OFFER_BLOBS} at once"
-        raise InvalidError("blobs", f"{len(request.blobs)} blobs", fix)
-    for known in encodings.DECODABLE:
-        if known in request.encodings:
-            return known
-    fix = f"this registry sends {', '.join(encodings.DECODABLE)}: upgrade the agent"
-    raise InvalidError("encodings", ", ".join(request.encodings), fix)
+def _require_few(request: FetchRequest) -> None:
+    """Raise InvalidError if a request names too much."""
+    for field, named, most in (
+        ("blobs", request.blobs, messages.MAX_OFFER_BLOBS),
+        ("held", request.held, messages.MAX_HELD_BUNDLES),
+    ):
+        if len(named) > most:
+            raise InvalidError(field, f"{len(named)} digests", f"name at most {most} at once")
+
+
+def _fitting(response: FetchResponse) -> FetchResponse:
+    """Return an answer that may travel: the device asks again for what did not fit."""
+    while len(messages.encode(response)) > messages.MAX_MESSAGE_BYTES:
+        fewer = response.offers[: len(response.offers) // 2]
+        response = msgspec.structs.replace(response, offers=fewer)
+    return response
 
 
 def _refusal(session: Session, device: DeviceId, request: FetchRequest) -> FetchResponse | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 from sqlmodel import Session, col, select
 
-from cloud import tables
+from cloud import references, tables
 from cloud.errors import ConflictError, NotFoundError
 from cloud.registry import desired, devices, events, explain, intents, models, selectors
 from cloud.registry.explain import DeviceState, Stage
@@ -30,8 +30,8 @@ class Wish:
 
     model: str
     selector: str
-    version: int | None = None
-    """None: the newest."""
+    version: int | str | None = None
+    """A number, an alias or "latest"; None: the newest."""
     module: str | None = None
     """None: called like the model."""
     sources: tuple[str, ...] | None = None
@@ -58,12 +58,13 @@ class Overview:
 def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.Deployment:
     """Make a deployment and the desired states that follow; raises Invalid or NotFoundError."""
     _check(wish)
-    version = models.version(session, wish.model, wish.version or models.LATEST)
+    version = models.version(session, wish.model, wish.version or references.LATEST)
     row = tables.Deployment(
         id="dep-" + "".join(secrets.choice(_BASE32) for _ in range(8)),
         name=wish.name,
         model=version.model,
         version=version.number,
+        alias=_alias(wish),
         bundle=version.bundle,
         module=topics.device_id(wish.module or wish.model, "module"),
         selector=wish.selector,
@@ -79,12 +80,20 @@ def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.De
     data = {
         "model": row.model,
         "version": row.version,
+        "alias": row.alias,
         "bundle": row.bundle,
         "selector": row.selector,
         "devices": len(changed),
     }
     events.add(session, at=now, actor=actor, kind="deployment.created", subject=row.id, data=data)
     return row
+
+
+def _alias(wish: Wish) -> str | None:
+    """Return the alias that named the version, if one did."""
+    text = str(wish.version or references.LATEST)
+    named = text != references.LATEST and references.number(text) is None
+    return text if named else None
 
 
 def _check(wish: Wish) -> None:
@@ -129,6 +138,7 @@ def cancel(session: Session, deployment: str, *, actor: str, now: float) -> tabl
     row = get(session, deployment)
     if row.cancelled_at is None:
         row.cancelled_at = now
+        row.revision += 1
         session.add(row)
         session.flush()
         desired.recompute(session, now=now)
@@ -142,6 +152,7 @@ def retry(session: Session, deployment: str, *, actor: str, now: float) -> table
     if row.cancelled_at is not None:
         raise ConflictError(f"deployment: {row.id} was cancelled: make a new one")
     row.attempt += 1
+    row.revision += 1
     session.add(row)
     session.flush()
     desired.recompute(session, now=now)

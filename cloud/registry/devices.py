@@ -8,7 +8,7 @@ from sqlmodel import Session, col, or_, select
 
 from cloud import tables
 from cloud.errors import NotFoundError
-from cloud.registry import desired, events, selectors
+from cloud.registry import desired, events, runs, selectors
 from cloud.services import Change, mark
 from runtime.errors import InvalidError
 from runtime.messages import ModuleReport, Phase, Presence, Reported
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 MAX_LABELS = 64
 MAX_FACTS = 64
+LEASE_S = 180.0
+"""Of a device that has not told its own."""
 
 
 def get(session: Session, device: str) -> tables.Device:
@@ -90,6 +92,7 @@ def set_labels(
     row = get(session, device)
     merged = {**row.labels, **changes}
     row.labels = check_labels({k: v for k, v in merged.items() if v is not None})
+    row.revision += 1
     session.add(row)
     session.flush()
     desired.recompute(session, [DeviceId(device)], now=now)
@@ -120,22 +123,29 @@ def revoke(session: Session, device: str, *, actor: str, now: float) -> tables.D
     if row.revoked_at is not None:
         return row
     row.revoked_at, row.online = now, False
+    row.revision += 1
     session.add(row)
     session.flush()
+    runs.close_all(session, device, reason=runs.REVOKED, now=now)
     mark(session, Change.DEVICES)
     desired.recompute(session, [DeviceId(device)], now=now)
     events.add(session, at=now, actor=actor, kind="device.revoked", subject=device)
     return row
 
 
-def apply_reported(session: Session, device: DeviceId, report: Reported, *, now: float) -> bool:
+def apply_reported(
+    session: Session, device: DeviceId, report: Reported, *, now: float, lease_s: float = LEASE_S
+) -> bool:
     """Take over a device's report; say whether it lags behind its desired state.
 
     Raises NotFoundError for a device that never enrolled. What converged or failed since the
-    report before goes into the history; changed facts may change what it shall run.
+    report before goes into the history, and what it runs now; changed facts may change what it
+    shall run.
     """
     row = get(session, device)
+    runs.note_heard(session, row, online=None, lease_s=lease_s, now=now)
     _note_transitions(session, row, report, now)
+    runs.note(session, row, report, reported(row), now=now)
     facts = dict(sorted(report.facts.items())[:MAX_FACTS])
     facts_changed = bool(facts) and facts != row.facts
     if facts_changed:
@@ -159,9 +169,17 @@ def _follow_facts(session: Session, device: DeviceId, now: float) -> None:
         log.warning("desired state kept as it was", extra={"device": device, "why": str(error)})
 
 
-def apply_presence(session: Session, device: DeviceId, presence: Presence, *, now: float) -> None:
+def apply_presence(
+    session: Session,
+    device: DeviceId,
+    presence: Presence,
+    *,
+    now: float,
+    lease_s: float = LEASE_S,
+) -> None:
     """Take over whether a device's connection stands; raise NotFoundError if it never enrolled."""
     row = get(session, device)
+    runs.note_heard(session, row, online=presence.online, lease_s=lease_s, now=now)
     row.online, row.lease_s = presence.online, presence.lease_s
     if presence.online:
         row.last_seen = now
@@ -200,7 +218,7 @@ def _note_transitions(session: Session, row: tables.Device, report: Reported, no
                 "version": module.version,
                 "bundle": module.bundle,
                 "deployment": module.deployment,
-                "reason": module.reason,
+                "reason": module.reason[: events.MAX_REASON_CHARS],
             },
         )
 

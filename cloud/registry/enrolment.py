@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from cloud import tables
 from cloud.errors import ConflictError
-from cloud.registry import desired, devices, events, tokens
+from cloud.registry import desired, devices, events, runs, tokens
 from cloud.services import Change, mark
 from cloud.trust import certificates
 from cloud.trust.authority import Authority
@@ -76,8 +76,10 @@ def enrol(
         present = tables.Device(
             id=device, created_at=now, certificate_serial=serial, certificate_not_after=0.0
         )
+    heard = present.last_seen
     _take_over(present, enrolled, {**present.labels, **row.labels}, _check_facts(facts))
-    _store(session, present, enrolled, row, now)
+    _store(session, present, enrolled, row, heard=heard, now=now)
+    runs.close_all(session, device, reason=runs.ENROLLED, now=now)
     return enrolled
 
 
@@ -107,8 +109,11 @@ def _store(
     device: tables.Device,
     enrolled: Enrolled,
     token: tables.EnrolmentToken,
+    *,
+    heard: float | None,
     now: float,
 ) -> None:
+    """Write all of it; `heard` is when the device was last heard from under its id."""
     session.add(device)
     # Each row must be there before those that refer to it; the tables have no relationships
     # from which the session could know.
@@ -136,6 +141,7 @@ def _store(
             "serial": enrolled.serial,
             "labels": device.labels,
             "token_by": token.created_by,
+            "silent_since": heard,
         },
     )
 
@@ -161,6 +167,7 @@ def _take_over(
     device.certificate_serial = enrolled.serial
     device.certificate_not_after = enrolled.not_after
     device.revoked_at = None
+    device.revision += 1
     # What it reported under an older identity says nothing about it now.
     device.reported, device.reported_at, device.reported_generation = None, None, 0
     device.online, device.lease_s, device.last_seen = None, None, None

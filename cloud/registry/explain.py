@@ -7,6 +7,7 @@ itself, for this deployment and attempt, and as healthy only while it is also he
 import enum
 from dataclasses import dataclass
 
+from runtime import messages
 from runtime.messages import ModuleReport, Phase, Reported, RunningVersion
 
 
@@ -129,6 +130,9 @@ def _stage(
     if view.winner != wanted.deployment:
         return Stage.SUPERSEDED, f"superseded by {view.winner} on this device", False
     if module is None or not _speaks_of(module, wanted):
+        if module is not None and _by_hand(module, view):
+            what = f"{module.model}:{module.version} was applied by hand on the device"
+            return Stage.WAITING, f"{what}: retry this deployment to replace it", False
         return Stage.WAITING, _why_waiting(view, heard, now), True
     stage = Stage(module.phase.value)
     # A device that runs it has nothing to add; one that cannot be heard may run it no more.
@@ -138,6 +142,12 @@ def _stage(
     if heard is not Presence.ONLINE:
         reasons.append(f"as last reported; {_silence(view, heard, now)}")
     return stage, "; ".join(filter(None, reasons)), module.retrying
+
+
+def _by_hand(module: ModuleReport, view: View) -> bool:
+    """Say whether somebody at the device has set aside what the registry wants there."""
+    seen = view.reported.generation if view.reported is not None else 0
+    return module.deployment == messages.BY_HAND and seen >= view.generation
 
 
 def _speaks_of(module: ModuleReport, wanted: Wanted) -> bool:

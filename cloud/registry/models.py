@@ -1,183 +1,193 @@
-"""Models, their numbered versions, and the blobs behind them."""
+"""Models and their numbered versions, looked up. They are made by cloud.registry.registration."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from cloud import tables
-from cloud.errors import MissingBlobsError, NotFoundError
-from cloud.registry import events
-from cloud.storage.blobs import Blobs
-from runtime import digests, topics
-from runtime.bundle import index as bundle_index
-from runtime.bundle.index import Index
+from cloud import references, tables
+from cloud.errors import NotFoundError
+from runtime import digests
 from runtime.digests import Digest
-from runtime.errors import InvalidError
-
-LATEST = "latest"
 
 
 @dataclass(frozen=True)
-class Upload:
-    """An index whose blobs are all here."""
+class Detail:
+    """A version, and what else is known of it."""
 
-    index: Index
-    index_bytes: bytes
-    digest: Digest
-    """Of `index_bytes`: the bundle's identity."""
-
-    @property
-    def blobs(self) -> dict[Digest, int]:
-        """Size in bytes of every blob that the bundle needs, the index among them."""
-        files = {entry.sha256: entry.size for entry in self.index.files}
-        return {**files, self.digest: len(self.index_bytes)}
+    version: tables.Version
+    kind: str
+    size_bytes: int
+    aliases: tuple[str, ...]
+    card: bool
+    """Whether it has a model card of its own."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A model in a list."""
+    """A model, and what else is known of it."""
 
-    name: str
+    model: tables.Model
     versions: int
-    latest: tables.Version
+    """How many there are."""
+    latest: Detail | None
+    aliases: dict[str, int]
+    card: bool
+    """Whether it has a model card of its own."""
 
 
-def receive(blobs: Blobs, name: str, index_bytes: bytes) -> Upload:
-    """Return a bundle that may be registered as `name`; its index becomes a blob.
-
-    Raises InvalidError if the index is not valid or of another name, MissingBlobsError if a listed
-    blob is not here with that size.
-    """
-    topics.device_id(name, "name")
-    index = bundle_index.decode(index_bytes)
-    if index.name != name:
-        raise InvalidError("index.name", index.name, f"register it as {index.name}, not as {name}")
-    missing = [
-        entry.sha256
-        for entry in index.files
-        if not blobs.has(entry.sha256) or blobs.size(entry.sha256) != entry.size
-    ]
-    if missing:
-        raise MissingBlobsError(tuple(sorted(set(missing))))
-    return Upload(index, index_bytes, blobs.put_bytes(index_bytes))
+def find(session: Session, name: str) -> tables.Model | None:
+    """Return a model that was not deleted, or None."""
+    row = session.get(tables.Model, name)
+    return None if row is None or row.deleted_at is not None else row
 
 
-def register(
-    session: Session, upload: Upload, *, actor: str, now: float
-) -> tuple[tables.Version, bool]:
-    """Return the version of this bundle, and whether it is new.
-
-    The newest version with the same content is returned as it is; otherwise the number is one
-    above the highest.
-    """
-    index = upload.index
-    if session.get(tables.Model, index.name) is None:
-        session.add(tables.Model(name=index.name, created_at=now))
-        session.flush()
-    newest = _newest(session, index.name)
-    if newest is not None and newest.bundle == upload.digest:
-        return newest, False
-    _add_bundle(session, upload, now)
-    version = tables.Version(
-        model=index.name,
-        number=1 if newest is None else newest.number + 1,
-        bundle=upload.digest,
-        created_at=now,
-        created_by=actor,
-        description=index.description,
-        tags=dict(index.tags),
-    )
-    session.add(version)
-    events.add(
-        session,
-        at=now,
-        actor=actor,
-        kind="version.registered",
-        subject=f"{version.model}:{version.number}",
-        data={"bundle": upload.digest},
-    )
-    session.flush()
-    return version, True
+def get(session: Session, name: str) -> tables.Model:
+    """Return a model; raise NotFoundError if there is none."""
+    row = find(session, name)
+    if row is None:
+        raise NotFoundError("model", name, "see `packhorse models list`")
+    return row
 
 
-def _add_bundle(session: Session, upload: Upload, now: float) -> None:
-    if session.get(tables.Bundle, upload.digest) is not None:
-        return
-    size = sum(entry.size for entry in upload.index.files)
-    session.add(
-        tables.Bundle(digest=upload.digest, kind=upload.index.kind, size_bytes=size, created_at=now)
-    )
-    session.flush()
-    session.add_all(
-        tables.BundleBlob(bundle=upload.digest, blob=blob, size_bytes=size)
-        for blob, size in upload.blobs.items()
-    )
-
-
-def _newest(session: Session, name: str) -> tables.Version | None:
+def newest(session: Session, name: str) -> tables.Version | None:
+    """Return the version with the highest number, or None if there is none."""
     query = select(tables.Version).where(tables.Version.model == name)
     return session.exec(query.order_by(col(tables.Version.number).desc()).limit(1)).first()
 
 
-def version(session: Session, name: str, reference: str | int = LATEST) -> tables.Version:
-    """Return a version by its number or "latest"; raise NotFoundError if there is none."""
-    newest = _newest(session, name)
-    if newest is None:
-        raise NotFoundError("model", name, "see `packhorse models list`")
-    if reference == LATEST:
-        return newest
-    number = _number(reference)
-    found = session.get(tables.Version, (name, number)) if number <= newest.number else None
+def version(
+    session: Session, name: str, reference: str | int = references.LATEST
+) -> tables.Version:
+    """Return a version by its number, an alias or "latest".
+
+    Raises NotFoundError if there is none, InvalidError for what no version can be called.
+    """
+    number = references.number(str(reference))
+    get(session, name)
+    if reference == references.LATEST:
+        last = newest(session, name)
+        if last is None:
+            fix = "all were deleted: register one with `packhorse models push`"
+            raise NotFoundError("version", f"{name}:{references.LATEST}", fix)
+        return last
+    if number is None:
+        number = alias(session, name, str(reference)).version
+    found = session.get(tables.Version, (name, number)) if _fits(number) else None
     if found is None:
-        raise NotFoundError(
-            "version", f"{name}:{reference}", f"the newest is {name}:{newest.number}"
-        )
+        last = newest(session, name)
+        fix = "it has none" if last is None else f"the newest is {name}:{last.number}"
+        raise NotFoundError("version", f"{name}:{reference}", fix)
     return found
 
 
-def _number(reference: str | int) -> int:
-    text = str(reference)
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise InvalidError("version", reference, f"give a number from 1 on, or {LATEST!r}")
-    return int(text)
+def _fits(number: int) -> bool:
+    return number <= references.MAX_NUMBER
+
+
+def alias(session: Session, name: str, alias: str) -> tables.Alias:
+    """Return an alias of a model; raise NotFoundError if there is none."""
+    row = session.get(tables.Alias, (name, alias))
+    if row is None:
+        raise NotFoundError("alias", f"{name}@{alias}", f"see `packhorse models alias list {name}`")
+    return row
+
+
+def aliases(session: Session, name: str) -> Sequence[tables.Alias]:
+    """Return the aliases of a model by name; raise NotFoundError if there is no such model."""
+    get(session, name)
+    query = select(tables.Alias).where(tables.Alias.model == name)
+    return session.exec(query.order_by(col(tables.Alias.name))).all()
 
 
 def versions(session: Session, name: str, *, after: int, limit: int) -> Sequence[tables.Version]:
     """Return up to `limit` versions with numbers above `after`, oldest first."""
-    version(session, name)
+    get(session, name)
     query = select(tables.Version).where(
         tables.Version.model == name, col(tables.Version.number) > after
     )
     return session.exec(query.order_by(col(tables.Version.number)).limit(limit)).all()
 
 
-def page(session: Session, *, after: str, limit: int) -> list[Summary]:
-    """Return up to `limit` models by name, from behind `after` on."""
-    counts = (
-        select(tables.Version.model, func.count(), func.max(tables.Version.number))
-        .where(col(tables.Version.model) > after)
-        .group_by(tables.Version.model)
-        .order_by(col(tables.Version.model))
-        .limit(limit)
-    )
-    return [
-        Summary(name, count, version(session, name, newest))
-        for name, count, newest in session.exec(counts).all()
-    ]
+def detail(session: Session, row: tables.Version) -> Detail:
+    """Return what is known of a version."""
+    return details(session, [(row.model, row.number)])[row.model, row.number]
+
+
+def details(session: Session, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Detail]:
+    """Return what is known of these versions, by name and number; absent ones are left out."""
+    wanted = list(keys)
+    row, held, card = tables.Version, tables.Bundle, tables.Card
+    named: dict[tuple[str, int], list[str]] = {}
+    query = select(tables.Alias).where(_among(tables.Alias.model, tables.Alias.version, wanted))
+    for each in session.exec(query.order_by(col(tables.Alias.name))):
+        named.setdefault((each.model, each.version), []).append(each.name)
+    with_card = select(card.model, card.version).where(_among(card.model, card.version, wanted))
+    cards = set(session.exec(with_card))
+    rows = session.exec(select(row).where(_among(row.model, row.number, wanted))).all()
+    bundles = {each.bundle for each in rows}
+    held_rows = session.exec(select(held).where(col(held.digest).in_(bundles)))
+    kinds = {each.digest: (each.kind, each.size_bytes) for each in held_rows}
+    found = {}
+    for version in rows:
+        key = (version.model, version.number)
+        kind, size_bytes = kinds[version.bundle]
+        names = tuple(named.get(key, ()))
+        found[key] = Detail(version, kind, size_bytes, names, key in cards)
+    return found
+
+
+def _among(model: Any, number: Any, keys: Sequence[tuple[str, int]]) -> sa.ColumnElement[bool]:
+    """Return a condition that every database answers from an index, unlike pairs in a list."""
+    numbers: dict[str, list[int]] = {}
+    for name, each in keys:
+        numbers.setdefault(name, []).append(each)
+    of_each = [(col(model) == name) & col(number).in_(some) for name, some in numbers.items()]
+    return sa.or_(sa.false(), *of_each)
 
 
 def summary(session: Session, name: str) -> Summary:
     """Return one model; raise NotFoundError if there is none."""
-    newest = version(session, name)
-    count = session.exec(
-        select(func.count()).select_from(tables.Version).where(tables.Version.model == name)
-    ).one()
-    return Summary(name, count, newest)
+    get(session, name)
+    return summaries(session, [name])[0]
+
+
+def summaries(session: Session, names: Sequence[str]) -> list[Summary]:
+    """Return models, in this order; absent ones are left out."""
+    row = tables.Version
+    rows = session.exec(select(tables.Model).where(col(tables.Model.name).in_(names)))
+    found = {each.name: each for each in rows if each.deleted_at is None}
+    counted = session.exec(
+        select(row.model, func.count(), func.max(row.number))
+        .where(col(row.model).in_(names))
+        .group_by(row.model)
+    ).all()
+    counts = {model: count for model, count, _last in counted}
+    latest = {key[0]: each for key, each in details(
+        session, [(model, last) for model, _count, last in counted]
+    ).items()}  # fmt: skip
+    moved = session.exec(select(tables.Alias).where(col(tables.Alias.model).in_(names))).all()
+    card = tables.Card
+    cards = set(
+        session.exec(select(card.model).where(col(card.model).in_(names), card.version == 0))
+    )
+    return [
+        Summary(
+            model=found[name],
+            versions=counts.get(name, 0),
+            latest=latest.get(name),
+            aliases={each.name: each.version for each in moved if each.model == name},
+            card=name in cards,
+        )
+        for name in names
+        if name in found
+    ]
 
 
 def bundle(session: Session, digest: str) -> tables.Bundle:
-    """Return a bundle's row; raise NotFoundError if it was never registered."""
+    """Return a bundle's row; raise NotFoundError if no version has it."""
     row = session.get(tables.Bundle, digests.parse(digest))
     if row is None:
         raise NotFoundError("bundle", digest)

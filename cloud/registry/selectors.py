@@ -15,8 +15,8 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
+from cloud.registry import syntax
 from runtime.errors import InvalidError
 
 MAX_SELECTOR_CHARS = 2048
@@ -24,11 +24,10 @@ MAX_VALUE_CHARS = 128
 RESERVED_KEYS = ("all", "device")
 """No label may be called so: the one selects everything, the other is the device's id."""
 
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _BARE = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 _TOKEN = re.compile(
     r"\s*(?:(?P<word>[A-Za-z0-9._:/@+~-]+)"
-    r"|(?P<quoted>'[^']*'|\"[^\"]*\")"
+    rf"|{syntax.QUOTED}"
     r"|(?P<symbol>==|!=|[=!(),*]))"
 )
 
@@ -66,7 +65,7 @@ class Requirement:
         """Write it so that `parse` reads the same."""
         match self.operator:
             case Operator.IN | Operator.NOT_IN:
-                values = ", ".join(_quote(value) for value in sorted(self.values))
+                values = ", ".join(syntax.quote(value, _BARE) for value in sorted(self.values))
                 return f"{self.key} {self.operator.value} ({values})"
             case _:
                 return f"{self.operator.value}{self.key}"
@@ -103,7 +102,7 @@ def parse(text: str) -> Selector:
 
 def check_key(key: str, field: str = "label") -> None:
     """Raise InvalidError unless a label may be called so."""
-    if not _KEY.fullmatch(key) or key in RESERVED_KEYS:
+    if not syntax.KEY.fullmatch(key) or key in RESERVED_KEYS:
         raise InvalidError(
             field,
             key,
@@ -123,106 +122,38 @@ def check_value(value: str, field: str = "label") -> None:
         )
 
 
-def _quote(value: str) -> str:
-    if _BARE.fullmatch(value):
-        return value
-    return f'"{value}"' if "'" in value else f"'{value}'"
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    """word, quoted, symbol or end."""
-    text: str
-    start: int
-
-
-class _Parser:
+class _Parser(syntax.Reader):
     """Reads one selector from left to right."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._next = text, 0
-        self._tokens = self._cut()
+        super().__init__("selector", _TOKEN, text, "a key, a value or a comma")
 
     def selector(self) -> Selector:
         requirements = [self._requirement()]
-        while self._take_symbol(","):
+        while self.take_symbol(","):
             requirements.append(self._requirement())
-        if self._peek().kind != "end":
-            self._fail("a comma, or the end")
+        if self.peek().kind != "end":
+            self.fail("a comma, or the end")
         return Selector(tuple(requirements))
 
-    def _cut(self) -> list[_Token]:
-        tokens, position = [], 0
-        while found := _TOKEN.match(self._text, position):
-            kind = found.lastgroup or ""
-            tokens.append(_Token(kind, found[kind], found.start(kind)))
-            position = found.end()
-        rest = self._text[position:]
-        if rest.strip():
-            self._point(position + len(rest) - len(rest.lstrip()), "a key, a value or a comma")
-        tokens.append(_Token("end", "", len(self._text.rstrip())))
-        return tokens
-
     def _requirement(self) -> Requirement:
-        if self._take_symbol("!"):
+        if self.take_symbol("!"):
             return Requirement(self._key(), Operator.ABSENT)
         key = self._key()
-        if self._take_symbol("==") or self._take_symbol("="):
-            return Requirement(key, Operator.IN, frozenset({self._value()}))
-        if self._take_symbol("!="):
-            return Requirement(key, Operator.NOT_IN, frozenset({self._value()}))
-        word = self._peek()
-        if word.kind == "word":
-            if word.text not in {"in", "notin"}:
-                self._fail("=, !=, 'in' or 'notin'")
-            self._next += 1
-            return Requirement(key, Operator(word.text), self._values())
+        if self.take_symbol("==", "="):
+            return Requirement(key, Operator.IN, frozenset({self.value()}))
+        if self.take_symbol("!="):
+            return Requirement(key, Operator.NOT_IN, frozenset({self.value()}))
+        if self.peek().kind == "word":
+            if self.peek().text not in {"in", "notin"}:
+                self.fail("=, !=, 'in' or 'notin'")
+            return Requirement(key, Operator(self.take().text), self.listed())
         return Requirement(key, Operator.EXISTS)
 
-    def _values(self) -> frozenset[str]:
-        if not self._take_symbol("("):
-            self._fail("'('")
-        values = {self._value()}
-        while self._take_symbol(","):
-            values.add(self._value())
-        if not self._take_symbol(")"):
-            self._fail("',' or ')'")
-        return frozenset(values)
-
     def _key(self) -> str:
-        token = self._peek()
+        token = self.peek()
         if token.text in {"all", "*"}:
-            self._fail(f"a key: {token.text!r} stands alone")
-        if token.kind != "word" or not _KEY.fullmatch(token.text):
-            self._fail("a key")
-        self._next += 1
-        return token.text
-
-    def _value(self) -> str:
-        token = self._peek()
-        if token.kind not in {"word", "quoted"}:
-            self._fail("a value")
-        self._next += 1
-        return token.text if token.kind == "word" else token.text[1:-1]
-
-    def _peek(self) -> _Token:
-        return self._tokens[self._next]
-
-    def _take_symbol(self, symbol: str) -> bool:
-        token = self._peek()
-        if token.kind == "symbol" and token.text == symbol:
-            self._next += 1
-            return True
-        return False
-
-    def _fail(self, wanted: str) -> NoReturn:
-        self._point(self._peek().start, wanted)
-
-    def _point(self, position: int, wanted: str) -> NoReturn:
-        shown = self._text.translate({9: " ", 10: " ", 13: " "})
-        raise InvalidError(
-            "selector",
-            self._text[position : position + 20] or "the end",
-            f"at character {position + 1} expected {wanted}\n  {shown}\n  {' ' * position}^",
-        )
+            self.fail(f"a key: {token.text!r} stands alone")
+        if token.kind != "word" or not syntax.KEY.fullmatch(token.text):
+            self.fail("a key")
+        return self.take().text

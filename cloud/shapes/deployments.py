@@ -21,8 +21,8 @@ class NewDeployment(Request):
     """Asks for a deployment."""
 
     model: ShortText
-    version: int | None = Field(default=None, ge=1)
-    """None: the newest now."""
+    version: Annotated[int, Field(ge=1)] | ShortText | None = None
+    """A number, an alias or "latest", as they are now; None: the newest now."""
     selector: Annotated[str, Field(max_length=2048)]
     module: ShortText | None = None
     """None: called like the model."""
@@ -40,6 +40,8 @@ class Deployment(Answer):
     name: str
     model: str
     version: int
+    alias: str | None = None
+    """By which the version was named; it may have moved since."""
     bundle: str
     module: str
     selector: str

@@ -70,6 +70,15 @@ class Running(Answer):
     version: int
 
 
+class Transfer(Answer):
+    """What a bundle's way to a device has cost."""
+
+    received_bytes: int
+    """Came over the network for it."""
+    whole_bytes: int
+    """The encoded bytes that it would have taken without deltas."""
+
+
 class ModuleState(Answer):
     """A module, as its device reported it."""
 
@@ -85,6 +94,8 @@ class ModuleState(Answer):
     retrying: bool = False
     restarts: int = 0
     running: Running | None = None
+    transfer: Transfer | None = None
+    """Of the wanted bundle, once the device has fetched it since its agent started."""
 
 
 class Device(Answer):

@@ -33,11 +33,15 @@ class Blobs:
 
     def has(self, digest: Digest) -> bool:
         """Say whether the blob is here."""
-        return self._store.size(key_of(digest)) is not None
+        return self.find(digest) is not None
+
+    def find(self, digest: Digest) -> int | None:
+        """Return a blob's size in bytes; None if it is not here."""
+        return self._store.size(key_of(digest))
 
     def size(self, digest: Digest) -> int:
         """Return a blob's size in bytes; raise InvalidError if it is not here."""
-        size = self._store.size(key_of(digest))
+        size = self.find(digest)
         if size is None:
             raise _missing(digest)
         return size
@@ -67,10 +71,15 @@ class Blobs:
 
     def digests(self) -> Iterator[Digest]:
         """Yield every blob that is here."""
+        for digest, _size in self.all():
+            yield digest
+
+    def all(self) -> Iterator[tuple[Digest, int]]:
+        """Yield every blob that is here, with its size in bytes."""
         for stored in self._store.list(ROOT):
             name = stored.key.rpartition("/")[2]
             if len(name) == _DIGEST_CHARS:
-                yield Digest(name)
+                yield Digest(name), stored.size
 
     def put_bytes(self, data: bytes) -> Digest:
         """Store these bytes; return their digest."""

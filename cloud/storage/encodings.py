@@ -7,20 +7,41 @@ encodings/patch/ab/abcdef….BASE.data, .parts    for receivers that hold the bl
 
 import contextlib
 import os
+import re
 import secrets
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 from cloud.storage.blobs import Blobs
 from cloud.storage.objects import ObjectStore
 from runtime import digests, files
 from runtime.bundle import encodings, parts
+from runtime.bundle.delta import format as delta_format
+from runtime.bundle.delta.format import Header
 from runtime.bundle.parts import PartTable
 from runtime.digests import Digest
 from runtime.errors import IntegrityError, InvalidError
 
 ROOT = "encodings/"
+AUTO = "auto"
+"""For whichever encoding with a base is smallest; what is made is stored under its own name."""
 _REMEMBERED = 256
+_KEY = re.compile(
+    re.escape(ROOT) + r"([a-z0-9-]+)/[0-9a-f]{2}/([0-9a-f]{64})(?:\.([0-9a-f]{64}))?\.(data|parts)"
+)
+
+
+class Encode(Protocol):
+    """What `runtime.bundle.encodings.encode` does, here or elsewhere."""
+
+    def __call__(
+        self, encoding: str, source: Path, target: Path, *, base: Path | None = None
+    ) -> None:
+        """Durably write `source`, encoded, to `target`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,22 @@ class EncodedBlob:
         """The object with the encoded bytes."""
         return f"{self.recipe.key}.data"
 
+    @property
+    def table_key(self) -> str:
+        """The object with the part table."""
+        return f"{self.recipe.key}.parts"
+
+
+@dataclass(frozen=True)
+class StoredEncoding:
+    """What an encoding takes of the store."""
+
+    recipe: Recipe
+    size_bytes: int
+    """Of encoded bytes and part table, as far as they are there."""
+    made_at: float
+    """Seconds since 1970."""
+
 
 class EncodingStore:
     """Makes encodings and keeps them. Any thread may call it."""
@@ -72,13 +109,14 @@ class EncodingStore:
             return found
         return self._load(recipe)
 
-    def get(self, recipe: Recipe) -> EncodedBlob:
+    def get(self, recipe: Recipe, *, encode: Encode = encodings.encode) -> EncodedBlob:
         """Return an encoding; made now if need be, in the time that its size takes.
 
-        Two threads that ask at once make it once. Raises InvalidError if a blob is not there or
-        the encoding is not known, SpaceError if the disk is full.
+        AUTO is always made. Two threads that ask at once make it once. Raises InvalidError if a
+        blob is not there or the encoding is not known, SpaceError if the disk is full, and what
+        `encode` raises.
         """
-        if recipe.encoding not in encodings.KNOWN:
+        if recipe.encoding not in {AUTO, *encodings.KNOWN}:
             raise InvalidError(
                 "encoding", recipe.encoding, f"ask for one of {', '.join(encodings.KNOWN)}"
             )
@@ -88,12 +126,35 @@ class EncodingStore:
             making = self._making.setdefault(recipe, threading.Lock())
         try:
             with making:
-                made = self._load(recipe) or self._make(recipe)
+                made = self._load(recipe) or self._make(recipe, encode)
         finally:
             with self._guard:
                 self._making.pop(recipe, None)
         self._remember(made)
         return made
+
+    def delete(self, recipe: Recipe) -> None:
+        """Forget an encoding; one that is not there is fine."""
+        with self._guard:
+            self._ready.pop(recipe, None)
+        # The table first: what a kill in between leaves is no encoding, and listed all the same.
+        self._store.delete(f"{recipe.key}.parts")
+        self._store.delete(f"{recipe.key}.data")
+
+    def stored(self) -> Iterator[StoredEncoding]:
+        """Yield all that is there, in any order; also what was never finished."""
+        found: dict[Recipe, StoredEncoding] = {}
+        for each in self._store.list(ROOT):
+            parsed = _KEY.fullmatch(each.key)
+            if parsed is None:
+                continue
+            encoding, blob, base, _ = parsed.groups()
+            recipe = Recipe(Digest(blob), encoding, Digest(base) if base else None)
+            before = found.get(recipe, StoredEncoding(recipe, 0, 0.0))
+            size_bytes = before.size_bytes + each.size
+            made_at = max(before.made_at, each.modified_at)
+            found[recipe] = StoredEncoding(recipe, size_bytes, made_at)
+        yield from found.values()
 
     def _load(self, recipe: Recipe) -> EncodedBlob | None:
         """Return what an earlier call made, if it is whole."""
@@ -104,14 +165,13 @@ class EncodingStore:
             table = parts.decode(table_bytes)
         except InvalidError:
             return None
-        if (
-            table.blob != recipe.blob
-            or self._store.size(f"{recipe.key}.data") != table.encoded_size
-        ):
+        if (table.blob, table.encoding) != (recipe.blob, recipe.encoding) or self._store.size(
+            f"{recipe.key}.data"
+        ) != table.encoded_size:
             return None
         return EncodedBlob(recipe, table, table_bytes, digests.of_bytes(table_bytes))
 
-    def _make(self, recipe: Recipe) -> EncodedBlob:
+    def _make(self, recipe: Recipe, encode: Encode) -> EncodedBlob:
         size, scratch = self._blobs.size(recipe.blob), self._store.scratch()
         name = f"{recipe.blob}.{os.getpid()}.{secrets.token_hex(4)}"
         data, table_path = scratch / f"{name}.data", scratch / f"{name}.parts"
@@ -122,7 +182,9 @@ class EncodingStore:
             base = None
             if recipe.base is not None:
                 base = opened.enter_context(self._blobs.local(recipe.base))
-            encodings.encode(recipe.encoding, source, data, base=base)
+            encode(recipe.encoding, source, data, base=base)
+            if recipe.encoding == AUTO:
+                recipe = replace(recipe, encoding=_header(data).encoding)
             with data.open("rb") as encoded:
                 table = parts.cut(recipe.blob, size, recipe.encoding, encoded)
             table_path.write_bytes(parts.encode(table))
@@ -138,3 +200,8 @@ class EncodingStore:
             self._ready[made.recipe] = made
             if len(self._ready) > _REMEMBERED:
                 del self._ready[next(iter(self._ready))]
+
+
+def _header(encoded: Path) -> Header:
+    with encoded.open("rb") as file:
+        return delta_format.read_header(delta_format.Source(file))

@@ -5,6 +5,8 @@ from typing import Any
 from sqlalchemy import JSON, Column, Text
 from sqlmodel import Field, SQLModel
 
+from cloud.tables.naming import WIDE
+
 
 class Deployment(SQLModel, table=True):
     """A wish: this version, on every device that the selector matches, now or later."""
@@ -17,7 +19,10 @@ class Deployment(SQLModel, table=True):
     name: str = ""
     model: str = Field(foreign_key="model.name")
     version: int
-    bundle: str = Field(foreign_key="bundle.digest", index=True)
+    alias: str | None = None
+    """By which the version was named when this was made."""
+    bundle: str = Field(index=True)
+    """Present as long as this is active."""
     module: str
     selector: str
     sources: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
@@ -28,6 +33,8 @@ class Deployment(SQLModel, table=True):
     created_at: float
     created_by: str
     cancelled_at: float | None = Field(default=None, index=True)
+    revision: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Rises with each change."""
 
 
 class Desired(SQLModel, table=True):
@@ -36,8 +43,8 @@ class Desired(SQLModel, table=True):
     __tablename__ = "desired"
 
     device: str = Field(primary_key=True, foreign_key="device.id")
-    generation: int
+    generation: int = Field(sa_column=Column(WIDE, nullable=False))
     body: str = Field(sa_column=Column(Text, nullable=False))
     """A `runtime.messages.Desired`, encoded."""
-    published_generation: int = 0
+    published_generation: int = Field(default=0, sa_column=Column(WIDE, nullable=False))
     """The newest generation that the broker has taken."""

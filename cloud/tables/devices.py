@@ -5,6 +5,8 @@ from typing import Any
 from sqlalchemy import JSON, Column, Text
 from sqlmodel import Field, SQLModel
 
+from cloud.tables.naming import WIDE
+
 
 class Device(SQLModel, table=True):
     """One box that has enrolled."""
@@ -30,7 +32,9 @@ class Device(SQLModel, table=True):
     """The newest `runtime.messages.Reported` as plain values."""
     reported_at: float | None = None
     """When that came, registry clock."""
-    reported_generation: int = 0
+    reported_generation: int = Field(default=0, sa_column=Column(WIDE, nullable=False))
+    revision: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """Rises with each change by an operator."""
 
 
 class Certificate(SQLModel, table=True):

@@ -14,3 +14,5 @@ SQLModel.metadata.naming_convention = {
 
 # SQLite numbers rows by itself only in columns that are called INTEGER (which has 64 bits there).
 ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
+WIDE = ROW_ID
+"""For whole numbers of 64 bits that number no rows."""

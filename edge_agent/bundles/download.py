@@ -9,77 +9,28 @@ bytes is fetched again. What has arrived is kept in a PartFile until the blob is
 import collections
 import contextlib
 import logging
-import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from edge_agent.bundles.doubts import Doubts
 from edge_agent.bundles.partfile import PartFile
+from edge_agent.bundles.patience import Patience
 from edge_agent.bundles.ranges import READ_BYTES, ExpiredError, RangeClient
+from edge_agent.bundles.unpack import IN_PROCESS, unpack
 from runtime import digests
-from runtime.bundle import encodings, parts
+from runtime.bundle import parts
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.parts import PartTable
 from runtime.digests import Digest
-from runtime.errors import IntegrityError, InvalidError, LinkError, PackhorseError
+from runtime.errors import IntegrityError, InvalidError, LinkError
 from runtime.messages import Offer
-from runtime.retry import Backoff
 
 log = logging.getLogger(__name__)
 
-MOST_FAILURES = 8
-"""Failures in a row, without one new byte between them."""
 MOST_WRONG = 3
 """How often one part may arrive with other bytes than promised."""
-POLL_S = 0.2
-
-
-class FetchCancelledError(PackhorseError):
-    """The caller does not want the bundle any more."""
-
-
-class Patience:
-    """Decides how long to go on trying; any new byte makes it fresh again."""
-
-    def __init__(self, backoff: Backoff, cancelled: Callable[[], bool]) -> None:
-        """Wait as `backoff` says, but not for one who has cancelled."""
-        self._backoff, self._cancelled = backoff, cancelled
-        self._failures, self._renewed = 0, False
-
-    def stop_if_cancelled(self) -> None:
-        """Raise FetchCancelledError if the caller has cancelled."""
-        if self._cancelled():
-            raise FetchCancelledError("the download was cancelled")
-
-    def pause(self, seconds: float) -> None:
-        """Wait; raise FetchCancelledError if the caller cancels."""
-        until, never = time.monotonic() + seconds, threading.Event()
-        while (left := until - time.monotonic()) > 0:
-            self.stop_if_cancelled()
-            never.wait(min(left, POLL_S))
-
-    def failed(self, error: LinkError) -> None:
-        """Wait before the next try, or raise the error if it was the last."""
-        self._failures += 1
-        if self._failures == 1:
-            log.warning("download interrupted", extra={"reason": str(error)})
-        if self._failures >= MOST_FAILURES:
-            raise error
-        self.pause(self._backoff.next())
-
-    def expired(self, error: ExpiredError) -> None:
-        """Go on at once with a new offer, but not with one new offer after the other."""
-        if self._renewed:
-            self.failed(error)
-        self._renewed = True
-
-    def progressed(self) -> None:
-        """Begin anew: bytes came."""
-        if self._failures:
-            log.info("download goes on", extra={"failures": self._failures})
-            self._backoff.reset()
-        self._failures, self._renewed = 0, False
 
 
 class Downloader:
@@ -94,11 +45,17 @@ class Downloader:
         *,
         base_url: str,
         bytes_per_s: int | None,
+        memory_bytes: int = 0,
+        received: Callable[[int], None] = lambda _bytes: None,
     ) -> None:
-        """Keep partial downloads in `work`; stay below a rate, on average."""
+        """Keep partial downloads in `work`; stay below a rate, on average.
+
+        `received` is told of all bytes that came, right or wrong.
+        """
         self._blobs, self._work, self._client = blobs, work, client
-        self._patience = patience
+        self._patience, self._doubts = patience, Doubts(work)
         self._base_url, self._bytes_per_s = base_url, bytes_per_s
+        self._memory_bytes, self._received = memory_bytes, received
         self._wrong: collections.Counter[tuple[Digest, int]] = collections.Counter()
 
     def bring(
@@ -115,13 +72,14 @@ class Downloader:
                 self._patience.stop_if_cancelled()
                 try:
                     if part_file is None:
-                        part_file = PartFile(self._work, self._table(offer), offer.parts_sha256)
+                        table = self._table(offer)
+                        part_file = PartFile(self._work, table, offer.parts_sha256, offer.base)
                         opened.callback(part_file.close)
                     self._download(offer, part_file, progress)
                 except ExpiredError as error:
                     self._patience.expired(error)
                     renewed = renew()
-                    if renewed.parts_sha256 != offer.parts_sha256:
+                    if (renewed.parts_sha256, renewed.base) != (offer.parts_sha256, offer.base):
                         opened.close()
                         part_file = None
                     offer = renewed
@@ -136,6 +94,7 @@ class Downloader:
         """Return the part table that the offer names."""
         url = urllib.parse.urljoin(self._base_url, offer.parts_url)
         data = self._client.read_whole(url, limit_bytes=parts.MAX_TABLE_BYTES)
+        self._received(len(data))
         got = digests.of_bytes(data)
         if got != offer.parts_sha256:
             raise IntegrityError(
@@ -156,15 +115,25 @@ class Downloader:
             self._part(url, part_file, part)
             progress(part_file.done_bytes * table.size // table.encoded_size)
         try:
-            encodings.decode(
-                table.encoding, part_file.path, self._blobs, size=table.size, sha256=table.blob
-            )
+            self._unpack(table, part_file, offer.base)
         except IntegrityError:
             # The disk changed a part, which the next try finds and fetches; or the registry
             # offers what it does not have, and the next try costs no download.
             part_file.distrust()
             raise
         part_file.remove()
+
+    def _unpack(self, table: PartTable, part_file: PartFile, base: Digest | None) -> None:
+        is_risky = table.encoding not in IN_PROCESS
+        with self._doubts.trying(table.blob) if is_risky else contextlib.nullcontext():
+            unpack(
+                table,
+                part_file.path,
+                self._blobs,
+                base=base,
+                memory_bytes=self._memory_bytes,
+                check=self._patience.stop_if_cancelled,
+            )
 
     def _part(self, url: str, part_file: PartFile, part: int) -> None:
         """Get one part, from where it was cut."""
@@ -187,6 +156,7 @@ class Downloader:
         due = time.monotonic()
         with contextlib.closing(self._client.read(url, start, stop, most=most)) as chunks:
             for chunk in chunks:
+                self._received(len(chunk))
                 yield chunk
                 self._patience.progressed()
                 self._patience.stop_if_cancelled()

@@ -1,7 +1,8 @@
 """A download on disk, from its first byte to its last, across every cut.
 
-    work/<blob>.<encoding>.part   the encoded bytes, each part in its place
-    work/<blob>.<encoding>.bits   which parts are checked and durable
+    work/<blob>.<encoding>.part          the encoded bytes, each part in its place
+    work/<blob>.<encoding>.bits          which parts are checked and durable
+    work/<blob>.<encoding>.<base>.part   the same, for an encoding that builds on a base
 
 Bytes go into the file as they arrive, so that a killed process loses next to nothing; a part counts
 only when all of it has the digest that its table names. The bitmap is written after the parts it
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edge_agent.bundles import doubts
 from runtime import digests, files
 from runtime.bundle.parts import PartTable
 from runtime.digests import Digest
@@ -35,10 +37,12 @@ _CRC = struct.Struct(">I")
 class PartFile:
     """One partial download, bound to one part table; for one thread. Close it."""
 
-    def __init__(self, work: Path, table: PartTable, parts_sha256: Digest) -> None:
+    def __init__(
+        self, work: Path, table: PartTable, parts_sha256: Digest, base: Digest | None = None
+    ) -> None:
         """Open what is there, or start anew; find out which parts are right."""
         self.table = table
-        self.path, self._bitmap = paths(work, table.blob, table.encoding)
+        self.path, self._bitmap = paths(work, table.blob, table.encoding, base)
         self._parts_sha256 = parts_sha256
         self._unsynced = 0
         self._synced_at = time.monotonic()
@@ -138,15 +142,15 @@ class PartFile:
         return os.fstat(self._handle).st_size
 
 
-def paths(work: Path, blob: Digest, encoding: str) -> tuple[Path, Path]:
-    """Return where the download of a blob lies, and its bitmap."""
-    stem = f"{blob}.{encoding}"
+def paths(work: Path, blob: Digest, encoding: str, base: Digest | None = None) -> tuple[Path, Path]:
+    """Return where the download of a blob lies, and its bitmap: never two encodings in one file."""
+    stem = f"{blob}.{encoding}" if base is None else f"{blob}.{encoding}.{base}"
     return work / f"{stem}{PART_SUFFIX}", work / f"{stem}{BITMAP_SUFFIX}"
 
 
 def discard(work: Path, is_unwanted: Callable[[str], bool]) -> None:
-    """Remove the downloads of the blobs of which this is true."""
-    for suffix in (BITMAP_SUFFIX, PART_SUFFIX):
+    """Remove the downloads of the blobs of which this is true, and what is held against them."""
+    for suffix in (BITMAP_SUFFIX, PART_SUFFIX, doubts.SUFFIX):
         for path in work.glob(f"*{suffix}"):
             if is_unwanted(path.name.split(".")[0]):
                 files.remove(path)

@@ -8,12 +8,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection
+from typing import TypeAlias
 
-from edge_agent.bundles.download import FetchCancelledError
-from edge_agent.bundles.fetch import Fetcher
+from edge_agent.bundles.fetch import FetchCancelledError, Fetcher
 from edge_agent.bundles.releases import Releases
 from edge_agent.mind import effects, events
-from edge_agent.mind.events import Event
+from edge_agent.mind.events import Event, News
 from edge_agent.workers import memory
 from runtime.digests import Digest
 from runtime.errors import IntegrityError, PackhorseError
@@ -23,18 +23,24 @@ log = logging.getLogger(__name__)
 PROGRESS_S = 0.25
 """Progress is told at most this often."""
 
+_Job: TypeAlias = effects.Fetch | effects.Verify | frozenset[Digest] | Digest
+"""A bundle to bring or to lay out; those to keep of all; one whose pins are to be cleared."""
+
 
 class Porter:
     """Does Fetch, Verify and CollectGarbage; puts Fetched, Verified, FetchProgress, JobFailed."""
 
-    def __init__(self, releases: Releases, fetcher: Fetcher, put: Callable[[Event], None]) -> None:
+    def __init__(
+        self, releases: Releases, fetcher: Fetcher, put: Callable[[Event | News], None]
+    ) -> None:
         """Work on `releases`; tell `put`."""
         self._releases, self._fetcher, self._put = releases, fetcher, put
-        self._jobs: queue.SimpleQueue[effects.Fetch | effects.Verify | frozenset[Digest] | None]
-        self._jobs = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         self._stopping = False
         self._told = ""
+        self._warned: dict[str, Digest] = {}
+        """Module: the bundle of which something was told that did not work."""
         self._thread = threading.Thread(target=self._run, name="porter", daemon=True)
 
     def start(self) -> None:
@@ -55,6 +61,10 @@ class Porter:
         """Do not do, or stop doing, a job; it tells nothing more."""
         self._cancelled.add(job)
 
+    def unpin(self, bundle: Digest) -> None:
+        """Clear a bundle's pins once all that was to be removed before has been."""
+        self._jobs.put(bundle)
+
     def collect(self, keep: Collection[Digest]) -> None:
         """Remove, when it is its turn, all that none of these bundles needs."""
         self._jobs.put(frozenset(keep))
@@ -63,6 +73,8 @@ class Porter:
         while (job := self._jobs.get()) is not None:
             if isinstance(job, frozenset):
                 self._collect(job)
+            elif isinstance(job, str):
+                self._releases.pins.clear(job)
             else:
                 if not self._is_cancelled(job.job):
                     self._do(job)
@@ -100,10 +112,21 @@ class Porter:
                 progressed = events.FetchProgress(job.module, job.job, done_bytes, total_bytes)
                 self._tell(job, progressed)
 
+        def warn(text: str) -> None:
+            self._warned[job.module] = job.bundle
+            self._put(events.FetchTrouble(job.module, text))
+
+        if self._warned.get(job.module, job.bundle) != job.bundle:
+            del self._warned[job.module]
+            self._put(events.FetchTrouble(job.module, ""))
         self._fetcher.fetch(
-            job.bundle, progress=progress, cancelled=lambda: self._is_cancelled(job.job)
+            job.bundle,
+            progress=progress,
+            cancelled=lambda: self._is_cancelled(job.job),
+            warn=warn,
         )
-        self._tell(job, events.Fetched(job.module, job.job))
+        transfer = self._fetcher.transfer(job.bundle)
+        self._tell(job, events.Fetched(job.module, job.job, transfer))
 
     def _failed(
         self, job: effects.Fetch | effects.Verify, error: Exception, *, retryable: bool

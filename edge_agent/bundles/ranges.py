@@ -1,7 +1,9 @@
 """Pieces of files over HTTP: what a presigned URL gives, and not a byte more than was asked for.
 
-One connection is kept open between requests. TLS trusts the registry's own CA alone; plain http is
-spoken to this machine only. Redirects are not followed: an offer names where the bytes are.
+One connection is kept open between requests. The registry itself is trusted by its own CA alone. An
+offer may also name another host, such as an object store: that one is trusted by the registry's CA
+or by one of the system's. Plain http is spoken to this machine only. Redirects are not followed: an
+offer names where the bytes are.
 """
 
 import contextlib
@@ -31,9 +33,14 @@ class ExpiredError(LinkError):
 class RangeClient:
     """Reads from one server at a time; for use by one thread at a time."""
 
-    def __init__(self, *, ca_file: Path | None, timeout_s: float) -> None:
-        """Trust this CA; give up a connection that is silent for `timeout_s`."""
+    def __init__(self, *, ca_file: Path | None, timeout_s: float, registry_url: str = "") -> None:
+        """Trust this CA; give up a connection that is silent for `timeout_s`.
+
+        Only hosts other than that of `registry_url` are trusted by the system's CAs too; none, if
+        it is not given.
+        """
         self._ca_file, self._timeout_s = ca_file, timeout_s
+        self._registry = urllib.parse.urlsplit(registry_url).hostname
         self._connection: http.client.HTTPConnection | None = None
         self._place: Place | None = None
 
@@ -97,6 +104,8 @@ class RangeClient:
         except OSError as error:
             raise LinkError(f"{self._ca_file}: {error.strerror}: enrol again") from error
         context = tls.client_context(ca_pem=ca_pem)
+        if self._registry is not None and host != self._registry:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
 
     def _exchange(

@@ -7,12 +7,13 @@
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from edge_agent.bundles.pins import Pins
 from runtime import digests, files
 from runtime.bundle import index as bundle_index
-from runtime.bundle import materialise
+from runtime.bundle import materialise, variants
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.index import Index
 from runtime.digests import Digest
@@ -24,16 +25,27 @@ log = logging.getLogger(__name__)
 class Releases:
     """Everything below `{data}/blobs` and `{data}/bundles`."""
 
-    def __init__(self, data: Path) -> None:
-        """Use these directories; sweep away what a killed agent left half made."""
+    def __init__(self, data: Path, facts: Mapping[str, str] | None = None) -> None:
+        """Use these directories; sweep away what a killed agent left half made.
+
+        `facts` choose among a bundle's variants: only the files of that one are needed here.
+        """
+        self._facts = dict(facts or {})
         self.blobs = BlobStore(data / "blobs")
         self.downloads = files.make_directory(data / "downloads")
+        self.pins = Pins()
         self._bundles = files.make_directory(data / "bundles")
         files.sweep_temporaries(self._bundles)
 
     def directory(self, bundle: Digest) -> Path:
         """Return where a bundle is laid out, or would be."""
         return self._bundles / digests.parse(bundle, "bundle")
+
+    def held(self) -> list[Digest]:
+        """Return the bundles that are laid out, newest first."""
+        found = [path for path in self._bundles.iterdir() if not path.name.startswith(".")]
+        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return [Digest(path.name) for path in found]
 
     def index(self, bundle: Digest) -> Index:
         """Return the index of a bundle that is laid out; raise InvalidError if it is not."""
@@ -45,7 +57,7 @@ class Releases:
             ) from error
         if digests.of_bytes(data) != bundle:
             raise InvalidError("bundle", bundle, "its index is damaged")
-        return bundle_index.decode(data)
+        return self._seen(data)
 
     def lay_out(self, bundle: Digest) -> Index:
         """Return a fetched bundle's index once its directory holds exactly what that names.
@@ -56,7 +68,7 @@ class Releases:
         """
         try:
             index_bytes = self._checked_bytes(bundle)
-            index = bundle_index.decode(index_bytes)
+            index = self._seen(index_bytes)
             for digest in sorted({entry.sha256 for entry in index.files}):
                 if self.blobs.has(digest):
                     self.blobs.check(digest)
@@ -77,9 +89,10 @@ class Releases:
                 files.remove(path)
                 removed += 1
         needed = {digest for bundle in keep for digest in self._blobs_of(bundle)}
-        for digest in set(self.blobs.digests()) - needed:
-            self.blobs.delete(digest)
-            removed += 1
+        with self.pins.lock:
+            for digest in set(self.blobs.digests()) - needed - self.pins.kept():
+                self.blobs.delete(digest)
+                removed += 1
         if removed:
             log.info("garbage collected", extra={"removed": removed, "kept": len(keep)})
         return removed
@@ -113,4 +126,8 @@ class Releases:
         if not self.blobs.has(bundle):
             return self.index(bundle)
         with self.blobs.open(bundle) as file:
-            return bundle_index.decode(file.read())
+            return self._seen(file.read())
+
+    def _seen(self, index_bytes: bytes) -> Index:
+        """Return a bundle as this device sees it."""
+        return variants.seen_by(bundle_index.decode(index_bytes), self._facts)

@@ -3,9 +3,12 @@
 Events are for the mind (states.py); news are for the agent itself, and never get there.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
-from runtime.messages import Desired
+from runtime.digests import Digest
+from runtime.messages import Desired, Transfer
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -23,6 +26,15 @@ class DesiredReceived(Event, frozen=True):
     """The registry says what shall run; already checked by desired.py."""
 
     desired: Desired
+
+
+class HandApplied(Event, frozen=True):
+    """Somebody at the device wants a bundle whose blobs are on the disk already."""
+
+    module: str
+    bundle: Digest
+    model: str
+    version: int
 
 
 class LinkUp(Event, frozen=True):
@@ -49,6 +61,7 @@ class Fetched(Event, frozen=True):
 
     module: str
     job: int
+    transfer: Transfer | None = None
 
 
 class FetchProgress(Event, frozen=True):
@@ -143,6 +156,22 @@ class SourceTrouble(News, frozen=True):
     module: str
     source: str
     text: str
+
+
+class FetchTrouble(News, frozen=True):
+    """Something of a bundle's download did not work, and was done otherwise."""
+
+    module: str
+    text: str
+    """Empty: another bundle is on its way now."""
+
+
+class HandsAsked(News, frozen=True):
+    """The same as HandApplied, from another thread, which waits for the answer."""
+
+    applied: HandApplied
+    answer: Callable[[str], None]
+    """Told once: why it was not taken over; "" if it was, durably."""
 
 
 class StopAsked(News, frozen=True):

@@ -8,8 +8,9 @@ import enum
 
 import msgspec
 
+from runtime import messages
 from runtime.digests import Digest
-from runtime.messages import ModuleReport, ModuleSpec, Phase, Progress, RunningVersion
+from runtime.messages import ModuleReport, ModuleSpec, Phase, Progress, RunningVersion, Transfer
 
 MAX_BLAMES = 16
 """How many failures are remembered for each module; the oldest is forgotten first."""
@@ -113,6 +114,8 @@ class Module(msgspec.Struct, frozen=True):
     trouble: str = ""
     """Why the present stage has to be tried again."""
     progress: Progress | None = None
+    transfer: Transfer | None = None
+    """What bringing `wanted` has cost, once it is here."""
     restarts: int = 0
     shown: Phase = Phase.FETCHING
     """What is reported; since when, and why."""
@@ -203,6 +206,25 @@ def answering(module: Module) -> ModuleSpec | None:
     return None
 
 
+def by_hand(module: Module, bundle: Digest, model: str, version: int) -> ModuleSpec:
+    """Return a wish for a bundle that somebody at the device has brought.
+
+    Sources, capture and soak time stay as they are wanted. A bundle that was refused is tried
+    again: somebody insists.
+    """
+    name = module.name
+    base = module.wanted or ModuleSpec(name, bundle, model, version, messages.BY_HAND)
+    refused = [b.attempt for b in module.blames if b.refused and b.bundle == bundle]
+    return msgspec.structs.replace(
+        base,
+        bundle=bundle,
+        model=model,
+        version=version,
+        deployment=messages.BY_HAND,
+        attempt=max(refused, default=-1) + 1,
+    )
+
+
 def bundles_in_use(module: Module) -> set[Digest]:
     """Return the bundles whose files must stay on the disk."""
     specs = [module.wanted, module.running, module.previous, module.pursued]
@@ -230,6 +252,7 @@ def report(module: Module) -> ModuleReport | None:
         running=_version(answers),
         progress=module.progress if module.shown is Phase.FETCHING else None,
         restarts=module.restarts,
+        transfer=module.transfer,
     )
 
 

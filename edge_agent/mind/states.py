@@ -26,6 +26,7 @@ from edge_agent.mind.events import (
     Event,
     Fetched,
     FetchProgress,
+    HandApplied,
     JobFailed,
     LinkUp,
     SourcesStopped,
@@ -107,6 +108,8 @@ def _apply(state: State, event: Event, turn: Turn) -> State:
             state = _boot(state, event, turn)
         case DesiredReceived():
             state = _take_over(state, event.desired, turn)
+        case HandApplied():
+            state = _by_hand(state, event, turn)
         case LinkUp():
             state = replace(state, modules=tuple(_hurry(module) for module in state.modules))
         case TimerFired():
@@ -150,10 +153,24 @@ def _take_over(state: State, desired: Desired, turn: Turn) -> State:
     return replace(state, desired=desired, modules=held)
 
 
+def _by_hand(state: State, event: HandApplied, turn: Turn) -> State:
+    """Want what somebody has brought, until the registry's next word."""
+    known = {module.name: module for module in state.modules}
+    module = known.get(event.module, Module(name=event.module))
+    wish = modules.by_hand(module, event.bundle, event.model, event.version)
+    known[event.module] = _want(module, wish)
+    turn.do(effects.CollectGarbage())
+    turn.do(effects.Report())
+    return replace(state, modules=tuple(known[name] for name in sorted(known)))
+
+
 def _want(module: Module, spec: ModuleSpec | None) -> Module:
     module = _hurry(module)
     if spec == module.wanted:
         return module
+    before = module.wanted
+    if spec is None or before is None or spec.bundle != before.bundle:
+        module = replace(module, transfer=None)
     # Somebody changed something: whatever waits in a back-off is tried now.
     return replace(module, wanted=spec, waiting=False, resting=False, since=0.0)
 
@@ -176,6 +193,7 @@ def _job(
         case JobFailed():
             return faults.job_failed(module, turn, event)
         case Fetched():
+            module = replace(module, transfer=event.transfer)
             return replace(module, job=0, retries=0, trouble="", stage=Phase.VERIFYING)
     if modules.same(module.pursued, module.running):
         # What runs could not be loaded, and its files are whole now.

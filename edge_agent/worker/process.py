@@ -18,13 +18,14 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.telemetry.spool import SpoolWriter
-from edge_agent.worker import protocol, sources
+from edge_agent.worker import admission, protocol, sources
 from edge_agent.worker.capture import Recorder
 from edge_agent.worker.protocol import FromWorker, Start
 from edge_agent.worker.pump import Pump
 from edge_agent.worker.sources import Item, Surroundings
 from runtime import errors
 from runtime.bundle import index as bundle_index
+from runtime.bundle import variants
 from runtime.bundle.index import Index
 from runtime.clock import SystemClock
 from runtime.inference import check, tensors
@@ -166,7 +167,9 @@ class Worker:
 
     def _load(self, order: Start) -> Loaded:
         directory = Path(order.bundle_directory)
-        index = bundle_index.decode((directory / INDEX_FILE).read_bytes())
+        whole = bundle_index.decode((directory / INDEX_FILE).read_bytes())
+        index = variants.seen_by(whole, order.facts)
+        admission.admit(directory, index, order.allow)
         _limit_memory(index.resources.memory_mb)
         model = Model.load(directory, index)
         _warm_up(model, directory, index)

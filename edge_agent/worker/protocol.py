@@ -52,6 +52,10 @@ class Start(ToWorker, frozen=True):
     capture: Capture
     listener_fds: tuple[int, ...]
     """Listening sockets, shared by all workers of this module; accept only after Accept."""
+    allow: tuple[str, ...]
+    """What the device lets bundles bring, as runtime.bundle.policy names it."""
+    facts: dict[str, str] = {}
+    """What chooses among the bundle's variants."""
 
 
 class RunCheck(ToWorker, frozen=True):

@@ -5,11 +5,13 @@ as long as the agent does.
 """
 
 import logging
+import math
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_agent.mind import events
@@ -37,11 +39,14 @@ class WorkerSupervisor:
         *,
         listeners: Listeners,
         source_roots: tuple[str, ...],
+        allow: tuple[str, ...],
+        facts: Mapping[str, str],
         hooks: Hooks,
     ) -> None:
         """Keep spools and logs below `data`; tell `hooks` what happens."""
         self._data, self._listeners = data, listeners
-        self._source_roots, self._hooks = source_roots, hooks
+        self._source_roots, self._allow, self._hooks = source_roots, allow, hooks
+        self._facts = dict(facts)
         self._minders: dict[int, Minder] = {}
         self._logs: dict[str, CappedLog] = {}
 
@@ -69,6 +74,8 @@ class WorkerSupervisor:
                 source_roots=self._source_roots,
                 capture=spec.capture,
                 listener_fds=tuple(listener.fileno() for listener in listeners),
+                allow=self._allow,
+                facts=self._facts,
             ),
         )
 
@@ -118,7 +125,7 @@ class WorkerSupervisor:
                         str(theirs.fileno()),
                     ],
                     pass_fds=(theirs.fileno(), *(listener.fileno() for listener in listeners)),
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                    env=_environment(index),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
@@ -146,3 +153,9 @@ class WorkerSupervisor:
         ended = [slot for slot, minder in self._minders.items() if minder.join(0.0)]
         for slot in ended:
             del self._minders[slot]
+
+
+def _environment(index: Index) -> dict[str, str]:
+    """Return a worker's variables: libraries beside onnxruntime take as many cores as it does."""
+    threads = str(max(1, math.ceil(index.resources.cpu or 1)))
+    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}

@@ -37,6 +37,21 @@ def require_outputs(path: Path, signature: Signature) -> None:
     _require(path, "check.outputs", signature.outputs, all_of_them=False)
 
 
+def specs(path: Path, field: str) -> tuple[TensorSpec, ...]:
+    """Return the tensors that a .npz shows: its arrays, with any size for their first dimension.
+
+    Raises InvalidError if it is none, or holds a type that the protocol has not.
+    """
+    found = []
+    for name, (dtype, shape) in headers(path, field).items():
+        datatype = "BYTES" if dtype.kind in "SU" else _DATATYPES.get(dtype.name)
+        if datatype is None:
+            raise InvalidError(f"{field}[{name}]", dtype.name, f"use {', '.join(_DATATYPES)}")
+        any_batch = (-1, *shape[1:]) if shape else ()
+        found.append(TensorSpec(name=name, datatype=datatype, shape=any_batch))
+    return tuple(found)
+
+
 def headers(path: Path, field: str) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """Return type and shape of each array in a .npz; raise InvalidError if it is none."""
     fix = "write it with numpy.savez(path, name=array, …)"

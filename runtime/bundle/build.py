@@ -6,17 +6,22 @@ does not belong: names that start with '.', `__pycache__`, and `*.pyc`. Symbolic
 followed. The identity depends on paths, executable bits and contents, and on nothing else.
 """
 
+import contextlib
 import hashlib
-import mmap
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import msgspec
+
 from runtime import digests, files
-from runtime.bundle import arrays, index
-from runtime.bundle.index import FileEntry, Index, Signature
+from runtime.bundle import arrays, ensemble, index, onnxfile, pickles, policy, requirements
+from runtime.bundle.ensemblesource import StepSource
+from runtime.bundle.index import Check, FileEntry, Index, Signature, Step, Uses, Variant
 from runtime.bundle.source import SOURCE_NAME, Source, read_source
 from runtime.digests import Digest
 from runtime.errors import InvalidError, ModelError
@@ -34,42 +39,48 @@ class Built:
     """Where each blob's bytes lie now; the index itself is not among them."""
 
 
-def build(directory: Path) -> Built:
+def build(directory: Path, uses: Mapping[str, Uses] | None = None) -> Built:
     """Return the bundle that a directory makes.
 
-    Raises InvalidError naming the field of bundle.yaml, or the file, that is missing or wrong.
+    `uses` says of an ensemble's steps which registered version each was taken from. Raises
+    InvalidError naming the field of bundle.yaml, or the file, that is missing or wrong.
     """
     source = read_source(directory)
     found = {path: directory / path for path in _paths(directory)}
     _require_named(source, found)
-    entries, blobs = [], {}
-    for path, place in sorted(found.items()):
-        entry = _entry(path, place)
-        entries.append(entry)
-        blobs[entry.sha256] = place
-    signature = _signature(source.model, found[source.model])
-    _require_no_hidden_data(source.model, found[source.model])
-    if source.check is not None:
-        arrays.require_inputs(found[source.check.inputs], signature)
-        if source.check.outputs is not None:
-            arrays.require_outputs(found[source.check.outputs], signature)
+    entries = {path: _entry(path, place) for path, place in sorted(found.items())}
+    steps = tuple(_step(directory, step) for step in source.steps)
+    signature = _signature(source, found, steps)
+    for check in (source.check, *(each.check for each in source.variants)):
+        _require_check(check, signature, found)
+    variants, only = _variants(source, signature, found)
+    scripted = source.entry or any(step.index.entry for step in steps)
     made = Index(
         format=index.FORMAT,
         name=source.name,
-        kind="onnx",
+        kind=source.kind,
         model=source.model,
-        files=tuple(entries),
+        files=tuple(entries.values()),
         signature=signature,
-        entry=source.entry,
-        check=source.check,
-        resources=source.resources,
-        sources=source.sources,
-        tags=source.tags,
-        description=source.description,
+        requirements=_requirements(source, found),
+        needs=(policy.PICKLE,) if scripted and pickles.find_below(directory, found) else (),
+        uses=tuple(uses[step.name] for step in source.steps if uses and step.name in uses),
+        variants=variants,
+        only=only,
+        steps=steps,
+        **{name: getattr(source, name) for name in _AS_WRITTEN},
     )
     index_bytes = index.encode(made)
+    blobs = {entry.sha256: found[path] for path, entry in entries.items()}
     # Read back, so that nothing is registered that a device would refuse.
     return Built(index.decode(index_bytes), index_bytes, digests.of_bytes(index_bytes), blobs)
+
+
+_AS_WRITTEN = (
+    "entry", "check", "resources", "sources", "tags", "description", "metadata", "card",
+    "providers", "outputs",
+)  # fmt: skip
+"""What the index says as the author wrote it."""
 
 
 def _paths(directory: Path) -> Iterator[str]:
@@ -104,12 +115,16 @@ def _unreadable(error: OSError) -> None:
 
 def _require_named(source: Source, found: dict[str, Path]) -> None:
     """Raise InvalidError unless each file that bundle.yaml names is in the bundle."""
-    check = source.check
+    checks = [("check", source.check)]
+    checks += [(f"variants[{each.name}].check", each.check) for each in source.variants]
     for field, path in (
         ("model", source.model),
         ("entry", source.entry),
-        ("check.inputs", check and check.inputs),
-        ("check.outputs", check and check.outputs),
+        *((f"variants[{each.name}].model", each.model) for each in source.variants),
+        *((f"{name}.inputs", check.inputs) for name, check in checks if check),
+        *((f"{name}.outputs", check.outputs) for name, check in checks if check),
+        ("requirements", source.requirements),
+        ("card", source.card),
     ):
         if path and path not in found:
             hidden = any(not _belongs(part) for part in path.split("/"))
@@ -138,25 +153,131 @@ def _entry(path: str, place: Path) -> FileEntry:
     return FileEntry(path, size, Digest(sha256.hexdigest()), executable=executable)
 
 
-def _signature(path: str, place: Path) -> Signature:
+def _step(directory: Path, step: StepSource) -> Step:
+    """Return a step, built as a bundle of its own."""
+    place = directory / step.directory
+    field = f"ensemble.steps[{step.name}]"
+    if not (place / SOURCE_NAME).is_file():
+        fix = (
+            f"there is no bundle at {step.directory}"
+            if step.use is None
+            else f"`packhorse models push` fetches it into {step.directory}"
+        )
+        raise InvalidError(field, step.directory, fix)
+    try:
+        own = build(place).index
+    except InvalidError as error:
+        raise InvalidError(f"{field}.{error.field}", error.value, error.fix) from error
+    if own.kind == "ensemble":
+        raise InvalidError(field, own.name, "it is an ensemble: list its steps here instead")
+    # What concerns a bundle that is deployed by itself says nothing here.
+    bare = msgspec.structs.replace(own, files=(), check=None, sources=(), variants=(), only=())
+    return Step(step.name, step.directory, bare, step.inputs)
+
+
+def _require_check(check: Check | None, signature: Signature, found: dict[str, Path]) -> None:
+    """Raise InvalidError unless a check's arrays are what the model takes and gives."""
+    if check is not None:
+        arrays.require_inputs(found[check.inputs], signature)
+        if check.outputs is not None:
+            arrays.require_outputs(found[check.outputs], signature)
+
+
+def _variants(
+    source: Source, signature: Signature, found: dict[str, Path]
+) -> tuple[tuple[Variant, ...], tuple[str, ...]]:
+    """Return the variants with the paths that each alone needs, and those of the top level."""
+    if not source.variants:
+        return (), ()
+    for each in source.variants:
+        own = _graph_signature(each.model, found)
+        if own != signature:
+            raise InvalidError(
+                f"variants[{each.name}].model", each.model, "it must take and give the same"
+            )
+    needed = [
+        {path, *onnxfile.external_data(found[path], path), *_named_by(check or source.check)}
+        for path, check in (
+            (source.model, source.check),
+            *((each.model, each.check) for each in source.variants),
+        )
+    ]
+    alone = [
+        tuple(sorted(paths.difference(*needed[:number], *needed[number + 1 :])))
+        for number, paths in enumerate(needed)
+    ]
+    made = (
+        msgspec.structs.replace(each, only=only)
+        for each, only in zip(source.variants, alone[1:], strict=True)
+    )
+    return tuple(made), alone[0]
+
+
+def _named_by(check: Check | None) -> set[str]:
+    return set() if check is None else {check.inputs, check.outputs or check.inputs}
+
+
+def _signature(source: Source, found: dict[str, Path], steps: tuple[Step, ...]) -> Signature:
+    """Return what the author says, what the graph says, or what the check's arrays show."""
+    if source.kind == "ensemble":
+        nodes = [ensemble.Node(step.name, step.inputs, step.index.signature) for step in steps]
+        return ensemble.wire(nodes, source.outputs).signature
+    if source.kind == "onnx":
+        return _graph_signature(source.model, found)
+    if source.signature is not None:
+        return source.signature
+    check = source.check
+    if check is None or check.outputs is None:
+        raise InvalidError(
+            "signature", None, "write signature:, or name check.inputs and check.outputs to read it"
+        )
+    return Signature(
+        inputs=arrays.specs(found[check.inputs], "check.inputs"),
+        outputs=arrays.specs(found[check.outputs], "check.outputs"),
+    )
+
+
+def _graph_signature(path: str, found: dict[str, Path]) -> Signature:
     # Lazily: who only reads or stores bundles needs no onnxruntime.
     from runtime.inference.session import Session  # noqa: PLC0415
 
-    try:
-        return Session(place).signature
-    except ModelError as error:
-        raise InvalidError("model", path, str(error)) from error
+    weights = onnxfile.external_data(found[path], path)
+    for needed in weights:
+        _require_beside(path, needed, found)
+    with _without_links(path, {each: found[each] for each in (path, *weights)}) as place:
+        try:
+            return Session(place).signature
+        except ModelError as error:
+            raise InvalidError("model", path, str(error)) from error
 
 
-def _require_no_hidden_data(path: str, place: Path) -> None:
-    """Raise InvalidError if the model refers to a file beside it that is left out.
+@contextlib.contextmanager
+def _without_links(path: str, needed: dict[str, Path]) -> Iterator[Path]:
+    """Give a place where the model has its weights beside it as files, as a device has them.
 
-    It loads here, and would not on a device. The format keeps such names as plain text.
+    onnxruntime refuses weights that are links to another directory, as a cache of models has them.
     """
-    left_out = [other.name for other in place.parent.iterdir() if not _belongs(other.name)]
-    with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as model:
-        for name in left_out:
-            if model.find(os.fsencode(name)) >= 0:
-                raise InvalidError(
-                    "model", path, f"it needs {name}: hidden files are left out, rename it"
-                )
+    if not any(place.is_symlink() for place in needed.values()):
+        yield needed[path]
+        return
+    with tempfile.TemporaryDirectory(prefix="packhorse-") as made:
+        for name, place in needed.items():
+            staged = files.make_directory((Path(made) / name).parent) / Path(name).name
+            try:
+                os.link(place.resolve(), staged)
+            except OSError:  # another file system
+                shutil.copyfile(place, staged)
+        yield Path(made) / path
+
+
+def _require_beside(path: str, needed: str, found: dict[str, Path]) -> None:
+    """Raise InvalidError unless a file of weights is in the bundle, and loads from there."""
+    if any(not _belongs(part) for part in needed.split("/")):
+        fix = f"it needs {needed}: hidden files are left out, rename it and export again"
+        raise InvalidError("model", path, fix)
+    if needed not in found:
+        raise InvalidError("model", path, f"it needs {needed}, which is not there")
+
+
+def _requirements(source: Source, found: dict[str, Path]) -> tuple[str, ...]:
+    return requirements.read(found[source.requirements]) if source.requirements else ()

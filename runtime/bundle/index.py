@@ -4,23 +4,29 @@ Its SHA-256 is the bundle's identity; it is stored as a blob like any file. Rece
 `format` above their own and ignore fields they do not know. Specified in docs/specs/bundle.md.
 """
 
-from typing import Any, Literal
+from collections import Counter
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from runtime import digests, files, messages
+from runtime.bundle import ensemble
+from runtime.bundle.signature import DataType as DataType  # noqa: PLC0414 - for those who import it here
+from runtime.bundle.signature import Signature as Signature  # noqa: PLC0414 - for those who import it here
+from runtime.bundle.signature import TensorSpec as TensorSpec  # noqa: PLC0414 - for those who import it here
 from runtime.digests import Digest
 from runtime.errors import InvalidError
 
 FORMAT = 1
 MAX_INDEX_BYTES = 4 * 1024 * 1024
 MAX_FILES = 10_000
+MAX_PATH_BYTES = 1024
+MAX_NAME_BYTES = 255
+"""What every file system takes as one part of a path."""
+MAX_REQUIREMENTS = 1000
 
-DataType = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "FP32", "FP64", "BYTES",
-]  # fmt: skip
-"""Names of the Open Inference Protocol v2."""
+Kind = Literal["onnx", "python", "ensemble"]
+"""Who makes the outputs: the graph in `model`, run() of the script in `entry`, or `steps`."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,22 +37,6 @@ class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int
     sha256: Digest
     executable: bool = False
-
-
-class TensorSpec(msgspec.Struct, frozen=True):
-    """One input or output of a model."""
-
-    name: str
-    datatype: DataType
-    shape: tuple[int, ...]
-    """-1 where any size fits (the batch dimension, usually first)."""
-
-
-class Signature(msgspec.Struct, frozen=True):
-    """What a model takes and gives, read from its graph."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 class Check(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,6 +61,35 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Cores; sets the number of inference threads (rounded up). None: one thread."""
 
 
+class Loss(msgspec.Struct, frozen=True):
+    """What a variant was measured to lose against the bundle's own model."""
+
+    metric: str
+    """"disagreement": share of rows with another highest output; "error": root mean square
+    difference, in deviations of the output."""
+    value: float
+    rows: int
+    """How many rows it was measured on."""
+
+
+class Variant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The same model for other hardware: what differs from the top level."""
+
+    name: str
+    """1 to 63 of a-z, 0-9 and '-'."""
+    when: dict[str, tuple[str, ...]]
+    """Fact to the conditions of which one must hold, all facts together: see bundle.variants."""
+    model: str
+    """Path of its model file."""
+    only: tuple[str, ...] = ()
+    """Paths that no other variant needs, its model file among them."""
+    providers: tuple[str, ...] = ()
+    """onnxruntime's execution providers, best first; (): the CPU."""
+    check: Check | None = None
+    """None: that of the bundle."""
+    lost: Loss | None = None
+
+
 class Uses(msgspec.Struct, frozen=True):
     """A registered version whose content this bundle includes, as an ensemble does."""
 
@@ -79,19 +98,36 @@ class Uses(msgspec.Struct, frozen=True):
     bundle: Digest
 
 
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model of an ensemble."""
+
+    name: str
+    """1 to 63 of a-z, 0-9 and '-'."""
+    directory: str
+    """Where its files lie in the bundle; its own paths are relative to this."""
+    index: "Index"
+    """What it is; its files are listed by the ensemble alone."""
+    inputs: dict[str, str] = {}
+    """Its input to where it comes from; see runtime.bundle.ensemble."""
+
+
 class Index(msgspec.Struct, frozen=True, omit_defaults=True):
     """A bundle, whole."""
 
     format: int
     name: str
     """The model's name, 1 to 63 of a-z, 0-9 and '-'."""
-    kind: Literal["onnx"]
+    kind: Kind
     model: str
-    """Path of the model file."""
+    """Path of the model file; "" where kind python has none of its own."""
     files: tuple[FileEntry, ...]
     signature: Signature
     entry: str | None = None
-    """Path of a Python file with any of init(), run(), source()."""
+    """Path of a Python file with any of init(), run(), source(); kind python has run() in it."""
+    requirements: tuple[str, ...] = ()
+    """What the entry script imports, each as PEP 508 writes it ("scikit-learn==1.7.2")."""
+    needs: tuple[str, ...] = ()
+    """What else than the entry script takes trust in the publisher; see runtime.bundle.policy."""
     check: Check | None = None
     resources: Resources = Resources()
     sources: tuple[str, ...] = ()
@@ -103,6 +139,16 @@ class Index(msgspec.Struct, frozen=True, omit_defaults=True):
     card: str = ""
     """Path of the model card (Markdown); "": there is none."""
     uses: tuple[Uses, ...] = ()
+    steps: tuple[Step, ...] = ()
+    """The models of kind ensemble."""
+    outputs: dict[str, str] = {}
+    """Output of an ensemble to STEP.OUTPUT."""
+    variants: tuple[Variant, ...] = ()
+    """The first that a device fulfils is what it runs; none: the top level."""
+    only: tuple[str, ...] = ()
+    """Paths that no variant needs but the top level; () without variants."""
+    providers: tuple[str, ...] = ()
+    """onnxruntime's execution providers, best first; (): the CPU."""
 
 
 def encode(index: Index) -> bytes:
@@ -129,6 +175,7 @@ def decode(data: bytes) -> Index:
             raise InvalidError(
                 "format", plain["format"], f"this Packhorse reads up to {FORMAT}: upgrade it"
             )
+        _require_known_kind(plain)
         index = msgspec.convert(plain, Index)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise InvalidError("index", data[:80], str(error)) from error
@@ -136,26 +183,87 @@ def decode(data: bytes) -> Index:
     return index
 
 
+def _require_known_kind(plain: Any) -> None:
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    if isinstance(kind, str) and kind not in get_args(Kind):
+        known = ", ".join(get_args(Kind))
+        raise InvalidError("kind", kind, f"this Packhorse runs {known}: upgrade it")
+
+
 def validate(index: Index) -> None:
     """Raise InvalidError unless files are listed once and safely, and references are listed."""
-    if len(index.files) > MAX_FILES:
-        raise InvalidError("files", len(index.files), f"a bundle has at most {MAX_FILES} files")
-    paths = [entry.path for entry in index.files]
-    if len(set(paths)) != len(paths):
+    _validate_files(index)
+    if index.kind == "python" and index.entry is None:
+        raise InvalidError("entry", None, "kind python needs a script with run()")
+    if index.kind == "onnx" and not index.model:
+        raise InvalidError("model", index.model, "name the ONNX file")
+    if index.kind == "ensemble":
+        _validate_steps(index)
+    if len(index.requirements) > MAX_REQUIREMENTS:
         raise InvalidError(
-            "files", sorted(p for p in paths if paths.count(p) > 1), "list each once"
+            "requirements", len(index.requirements), f"list at most {MAX_REQUIREMENTS}"
         )
-    for entry in index.files:
-        files.relative_path(entry.path, "files.path")
-        digests.parse(entry.sha256, f"files[{entry.path}].sha256")
-        if entry.size < 0:
-            raise InvalidError(f"files[{entry.path}].size", entry.size, "give bytes, 0 or more")
+    paths = {entry.path for entry in index.files}
     check = index.check or Check(inputs="")
     for field, path in (
         ("model", index.model),
         ("entry", index.entry),
         ("check.inputs", check.inputs),
         ("check.outputs", check.outputs),
+        ("card", index.card),
+        *((f"variants[{each.name}].model", each.model) for each in index.variants),
     ):
         if path and path not in paths:
             raise InvalidError(field, path, "name a file of the bundle")
+
+
+def wiring(index: Index) -> ensemble.Wiring:
+    """Return how an ensemble's steps are connected; raise InvalidError if they do not fit."""
+    nodes = [ensemble.Node(step.name, step.inputs, step.index.signature) for step in index.steps]
+    return ensemble.wire(nodes, index.outputs)
+
+
+def step_index(index: Index, step: Step) -> Index:
+    """Return a step as a bundle of its own: its files are those below its directory."""
+    folder = f"{step.directory}/"
+    own = tuple(
+        msgspec.structs.replace(entry, path=entry.path.removeprefix(folder))
+        for entry in index.files
+        if entry.path.startswith(folder)
+    )
+    return msgspec.structs.replace(step.index, files=own)
+
+
+def _validate_steps(index: Index) -> None:
+    if wiring(index).signature != index.signature:
+        raise InvalidError("signature", "…", "it is not what the steps take and give: build again")
+    for step in index.steps:
+        if step.index.kind == "ensemble":
+            raise InvalidError(f"steps[{step.name}]", "ensemble", "list its steps here instead")
+        validate(step_index(index, step))
+
+
+def _validate_files(index: Index) -> None:
+    if len(index.files) > MAX_FILES:
+        raise InvalidError("files", len(index.files), f"a bundle has at most {MAX_FILES} files")
+    counts = Counter(entry.path for entry in index.files)
+    twice = sorted(path for path, count in counts.items() if count > 1)
+    if twice:
+        raise InvalidError("files", twice, "list each once")
+    for entry in index.files:
+        _validate_path(entry.path)
+        digests.parse(entry.sha256, f"files[{entry.path}].sha256")
+        if entry.size < 0:
+            raise InvalidError(f"files[{entry.path}].size", entry.size, "give bytes, 0 or more")
+
+
+def _validate_path(path: str) -> None:
+    parts = files.relative_path(path, "files.path").parts
+    if len(path.encode()) > MAX_PATH_BYTES or any(len(p.encode()) > MAX_NAME_BYTES for p in parts):
+        raise InvalidError(
+            "files.path",
+            path,
+            f"use at most {MAX_PATH_BYTES} bytes, {MAX_NAME_BYTES} between two '/'",
+        )
+    if parts[0].startswith("."):
+        raise InvalidError("files.path", path, "names that start with '.' are Packhorse's own")

@@ -4,8 +4,9 @@
     def run(inputs): ...                     input name to array -> output name to array
     def source(position=None): ...           a generator of inputs (see edge_agent.worker.sources)
 
-`context.predict(inputs)` runs the model itself, `context.directory` holds the bundle's files and
-`context.index` describes it. What the script raises becomes ModelError in one line; its traceback
+`context.predict(inputs)` runs the ONNX model, `context.model` is the model's file for a script that
+loads it by itself (kind python), `context.directory` holds all the bundle's files, `context.index`
+describes it. What the script raises becomes ModelError in one line; its traceback
 goes to the log.
 """
 
@@ -38,6 +39,11 @@ class Context:
     directory: Path
     predict: Callable[[Mapping[str, Any]], Arrays]
     index: Index
+
+    @property
+    def model(self) -> Path:
+        """The file that bundle.yaml names as `model`; the directory if it names none."""
+        return self.directory / self.index.model
 
 
 class Entry:

@@ -1,48 +1,67 @@
-"""A bundle in memory: its ONNX session, and its entry script if it has one."""
+"""A bundle in memory: its ONNX session, its entry script, or both.
 
+kind     session   entry
+onnx     yes       if it has one: run() goes before the graph, or there is source() alone
+python   no        yes: run() makes the outputs, which must fit the signature
+ensemble no        no: each step is a model of its own
+"""
+
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from runtime.bundle import index as bundle_index
+from runtime.bundle import onnxfile
 from runtime.bundle.index import Index, Signature, TensorSpec
 from runtime.errors import InvalidError, ModelError
-from runtime.inference import tensors
+from runtime.inference import environment, tensors
+from runtime.inference.ensemble import Ensemble
 from runtime.inference.entry import Context, Entry
-from runtime.inference.session import Session
+from runtime.inference.session import CPU, Session
 from runtime.inference.tensors import Arrays
 
 
 class Model:
     """What answers predictions. Inputs given to `predict` conform to `signature`."""
 
-    def __init__(self, session: Session, index: Index, entry: Entry | None, threads: int) -> None:
+    def __init__(
+        self,
+        index: Index,
+        graph: Session | Ensemble | None,
+        entry: Entry | None,
+        callers: int,
+    ) -> None:
+        """Answer with a script that has run(), else with the graph: one of the two is there."""
         self.signature: Signature = index.signature
         self.entry = entry
-        self.callers = 1 if entry is not None and entry.has_run else threads
+        scripted = entry is not None and entry.has_run
+        self.callers = 1 if scripted else callers
         """How many may call `predict` at once: a script is not asked to be thread-safe."""
         self.output_names: tuple[str, ...] | None = (
             None
-            if entry is not None and entry.has_run
+            if scripted and graph is not None
             else tuple(spec.name for spec in self.signature.outputs)
         )
-        """What may be asked for; None: only known once the script ran."""
-        self._session = session
+        """What may be asked for; None: a script before a graph gives what it likes."""
+        self._graph = graph
 
     @staticmethod
     def load(directory: Path, index: Index) -> "Model":
         """Load the bundle in `directory`; raise ModelError if it is not what `index` says."""
         threads = max(1, math.ceil(index.resources.cpu or 1))
-        session = Session(directory / index.model, threads=threads)
-        _require_same(index, session.signature)
+        if index.kind == "ensemble":
+            return _ensemble(directory, index)
+        session = None if index.kind == "python" else _session(directory, index, threads)
         entry = None
         if index.entry is not None:
-            context = Context(
-                directory=directory,
-                predict=lambda inputs: session.run(tensors.conform(index.signature, inputs)),
-                index=index,
-            )
+            environment.prepare(directory, index)
+            context = Context(directory, _predict(index, session), index)
             entry = Entry(directory / index.entry, context)
-        return Model(session, index, entry, threads)
+            if session is None:
+                entry.function("run")
+        return Model(index, session, entry, threads)
 
     def predict(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Return the named outputs, or all.
@@ -51,8 +70,11 @@ class Model:
         """
         try:
             if self.entry is None or not self.entry.has_run:
-                return self._session.run(inputs, outputs)
+                assert self._graph is not None
+                return self._graph.run(inputs, outputs)
             given = self.entry.run(inputs)
+            if self._graph is None:
+                given = tensors.conform_outputs(self.signature, given)
         except MemoryError as error:
             raise ModelError("out of memory: raise resources.memory_mb, or send less") from error
         if outputs is None:
@@ -61,6 +83,52 @@ class Model:
             if name not in given:
                 raise InvalidError("outputs", name, f"the model gives {', '.join(given)}")
         return {name: given[name] for name in outputs}
+
+
+def _ensemble(directory: Path, index: Index) -> Model:
+    """Return a model of models, each loaded from its own directory."""
+    models = {}
+    for step in index.steps:
+        place, own = directory / step.directory, bundle_index.step_index(index, step)
+        try:
+            models[step.name] = Model.load(place, own)
+        except ModelError as error:
+            raise ModelError(f"step {step.name}: {error}") from error
+    steps = {name: functools.partial(_conforming, model) for name, model in models.items()}
+    wired = Ensemble(bundle_index.wiring(index), steps)
+    return Model(index, wired, None, min(model.callers for model in models.values()))
+
+
+def _conforming(model: Model, inputs: Arrays) -> Arrays:
+    return model.predict(tensors.conform(model.signature, inputs))
+
+
+def _session(directory: Path, index: Index, threads: int) -> Session:
+    """Return the loaded graph; raise ModelError unless it is the one that was registered."""
+    place = directory / index.model
+    listed = {entry.path for entry in index.files}
+    try:
+        missing = [p for p in onnxfile.external_data(place, index.model) if p not in listed]
+    except (OSError, InvalidError) as error:
+        raise ModelError(f"{index.model} does not load: {error}") from error
+    if missing:
+        raise ModelError(f"{index.model} needs {missing[0]}, which is not in the bundle")
+    session = Session(place, threads=threads, providers=index.providers or (CPU,))
+    _require_same(index, session.signature)
+    return session
+
+
+def _predict(index: Index, session: Session | None) -> Callable[[Mapping[str, Any]], Arrays]:
+    """Return what a script calls as `context.predict`."""
+
+    def predict(inputs: Mapping[str, Any]) -> Arrays:
+        if session is None:
+            raise ModelError(
+                "context.predict runs ONNX models: for kind python load context.model in init()"
+            )
+        return session.run(tensors.conform(index.signature, inputs))
+
+    return predict
 
 
 def _require_same(index: Index, here: Signature) -> None:

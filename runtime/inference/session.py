@@ -37,6 +37,7 @@ DATATYPES: dict[str, DataType] = {
 """onnxruntime's name of a type to the Open Inference Protocol's."""
 
 DYNAMIC = -1
+CPU = "CPUExecutionProvider"
 QUIET = 4
 """Only what ends the process is logged."""
 MAX_REASON_CHARS = 300
@@ -68,7 +69,7 @@ class Session:
         path: Path,
         *,
         threads: int = 1,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = (CPU,),
     ) -> None:
         """Load a file; raise ModelError saying what is wrong with it.
 

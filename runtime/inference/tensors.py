@@ -116,6 +116,34 @@ def conform(signature: Signature, arrays: Mapping[str, Any]) -> Arrays:
     return {name: _conform(spec, arrays[name]) for name, spec in specs.items()}
 
 
+def conform_outputs(signature: Signature, arrays: Mapping[str, Array]) -> Arrays:
+    """Return what a script gave as its signature has it; raise ModelError naming what differs.
+
+    Types are widened or narrowed within their kind, as for inputs; shapes must fit as they are.
+    """
+    specs = {spec.name: spec for spec in signature.outputs}
+    if set(arrays) != set(specs):
+        raise ModelError(
+            f"run gave outputs {_listed(arrays) or 'none'}: the signature has {_listed(specs)}"
+        )
+    return {name: _conform_output(spec, arrays[name]) for name, spec in specs.items()}
+
+
+def _conform_output(spec: TensorSpec, array: Array) -> Array:
+    if array.ndim != len(spec.shape):
+        raise ModelError(
+            f"run gave {spec.name} in shape {list(array.shape)}: the signature has"
+            f" {list(spec.shape)}"
+        )
+    try:
+        return _conform(spec, array)
+    except InvalidError as error:
+        raise ModelError(
+            f"run gave {spec.name} as {array.dtype}{list(array.shape)}: the signature has"
+            f" {spec.datatype}{list(spec.shape)}"
+        ) from error
+
+
 def require_names(given: Sequence[str] | Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise InvalidError unless the inputs given are, each once, the inputs wanted."""
     for name in given:

@@ -1,16 +1,19 @@
 import http
+import http.client
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.testclient import TestClient
 
 import cloud.registry.enrolment  # noqa: F401 - all error classes are loaded
-from cloud.api import errors
+from cloud.api import errors, limits
 from cloud.app import create_app
+from runtime import tls
 from runtime.errors import PackhorseError
 from tests.support import registries
-from tests.support.registries import Registry
+from tests.support.registries import Registry, Stores
 
 OPEN = {"/api/v1/ca", "/api/v1/enrol", "/healthz", "/dl/{encoding}/{digest}"} | {
     "/dl/{encoding}/{digest}/parts"
@@ -18,8 +21,8 @@ OPEN = {"/api/v1/ca", "/api/v1/enrol", "/healthz", "/dl/{encoding}/{digest}"} | 
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with registries.running(tmp_path, max_blob_bytes=5000) as running:
+def registry(tmp_path: Path, stores: Stores) -> Iterator[Registry]:
+    with registries.running(tmp_path, stores=stores, max_blob_bytes=5000) as running:
         yield running
 
 
@@ -144,8 +147,9 @@ def test_json_that_is_none_is_a_problem(registry: Registry) -> None:
 def test_a_body_above_its_limit_is_refused(
     registry: Registry, path: str, size: int, status: int
 ) -> None:
-    announced = registry.http.post(path, content=b" " * size)
-    chunked = registry.http.post(path, content=iter([b" " * size]))
+    headers = {"Content-Type": "application/json"}
+    announced = registry.http.post(path, content=b" " * size, headers=headers)
+    chunked = registry.http.post(path, content=iter([b" " * size]), headers=headers)
 
     assert (announced.status_code, chunked.status_code) == (status, status)
     assert chunked.headers["content-type"] == "application/problem+json"
@@ -179,10 +183,58 @@ def test_the_ca_is_there_for_everyone(registry: Registry) -> None:
 def test_what_could_not_be_committed_is_never_answered_as_done(registry: Registry) -> None:
     with registry.services.transaction() as session:
         session.connection().exec_driver_sql(
-            "CREATE TRIGGER full BEFORE INSERT ON enrolment_token "
-            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+            "CREATE UNIQUE INDEX no_room ON enrolment_token (created_by)"
         )
+    registry.token()
     answer = registry.http.post("/api/v1/devices/tokens", json={})
 
     assert answer.status_code == 500
     assert "pht_" not in answer.text
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BODY_IDLE_S", 0.2)
+    with registries.listening(registry) as url:
+        place = urlsplit(url)
+        context = tls.client_context(ca_pem=registry.services.authority.ca_pem)
+        connection = http.client.HTTPSConnection(
+            place.hostname or "", place.port, timeout=20, context=context
+        )
+        connection.putrequest("POST", "/api/v1/devices/tokens")
+        connection.putheader("Authorization", f"Bearer {registry.key}")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders()
+        connection.send(b"{")
+        answer = connection.getresponse()
+        kind, status = answer.headers["content-type"], answer.status
+        connection.close()
+
+    assert (status, kind) == (408, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"Accept": "text/html"}, 406),
+        ("GET", {"Accept": "application/json;q=0"}, 406),
+        ("GET", {"Accept": "text/html, application/*;q=0.5"}, 200),
+        ("GET", {"Accept": "*/*"}, 200),
+        ("POST", {"Content-Type": "text/plain"}, 415),
+        ("POST", {"Content-Type": "application/json; charset=utf-8"}, 201),
+    ],
+)
+def test_kinds_of_bodies_and_answers_are_agreed_on(
+    registry: Registry, method: str, headers: dict[str, str], status: int
+) -> None:
+    path = "/api/v1/devices" if method == "GET" else "/api/v1/devices/tokens"
+    content = None if method == "GET" else b"{}"
+    answer = registry.http.request(method, path, content=content, headers=headers)
+
+    assert answer.status_code == status
+
+
+def test_a_name_in_a_path_has_a_length(registry: Registry) -> None:
+    assert registry.http.get(f"/api/v1/devices/{'x' * 257}").status_code == 422

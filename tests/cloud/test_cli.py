@@ -15,6 +15,7 @@ import pytest
 
 from cloud.cli import main, words
 from cloud.client import Client
+from cloud.storage.blobs import key_of
 from runtime import digests
 from runtime.errors import InvalidError
 from tests.support import bundle_sources, registries
@@ -136,7 +137,7 @@ def test_a_pull_notices_bytes_that_changed_and_goes_on_once_they_are_right(
     source = bundle(tmp_path / "scale")
     run("models", "push", source)
     digest = digests.of_file(source / "model.onnx")
-    stored = registry.services.blobs.path(digest)
+    stored = registry.services.settings.data / key_of(digest)
     whole = stored.read_bytes()
     stored.chmod(0o600)
     stored.write_bytes(whole[:-1] + b"?")
@@ -173,7 +174,7 @@ def test_check_runs_the_bundles_own_check_here(run: Run, tmp_path: Path) -> None
         (["devices", "token", "-l", "novalue"], main.BAD_INPUT, "KEY=VALUE"),
         (["devices", "list", "--to", "a b"], main.BAD_INPUT, "^"),
         (["deploy", "absent", "--to", "all"], main.NOT_FOUND, "packhorse models list"),
-        (["deploy", "absent:x", "--to", "all"], main.BAD_INPUT, "number"),
+        (["deploy", "absent:X", "--to", "all"], main.BAD_INPUT, "number"),
         (["deploy", "absent"], main.BAD_INPUT, "--to"),
         (["deployments", "show", "dep-x"], main.NOT_FOUND, "packhorse deployments list"),
         (["telemetry", "stats"], main.BAD_INPUT, "--model"),

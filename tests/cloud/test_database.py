@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,19 @@ from sqlalchemy import Engine, inspect, text
 from sqlmodel import Session, SQLModel, select
 
 from cloud import database, tables
-from cloud.errors import ForeignDatabaseError
+from cloud.errors import DatabaseError, ForeignDatabaseError
+from cloud.settings import Settings
+from runtime.errors import InvalidError
+from tests.support.registries import Stores
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    made = database.open_engine(f"sqlite:///{tmp_path / 'deep' / 'registry.db'}")
+def engine(tmp_path: Path, stores: Stores) -> Iterator[Engine]:
+    settings = Settings(data=tmp_path / "deep", **stores.settings)
+    made = database.open_engine(settings.url_of_database)
     database.migrate(made)
-    return made
+    yield made
+    made.dispose()
 
 
 def event(subject: str) -> tables.Event:
@@ -53,6 +59,7 @@ def test_a_database_of_a_newer_version_is_left_alone(engine: Engine) -> None:
         database.migrate(engine)
 
 
+@pytest.mark.parametrize("stores", ["sqlite+directory"], indirect=True)
 def test_the_database_is_private_durable_and_strict(engine: Engine, tmp_path: Path) -> None:
     with engine.connect() as connection:
         found = {
@@ -113,3 +120,41 @@ def test_reading_ids_are_given_in_order_of_arrival(engine: Engine) -> None:
         rows = session.exec(select(tables.Event).order_by("id")).all()
 
     assert [row.id for row in rows] == [1, 2, 3, 4, 5]
+
+
+def test_appended_rows_and_transactions_do_not_lose_one_another(engine: Engine) -> None:
+    def append() -> None:
+        for _ in range(20):
+            with database.appending(engine) as session:
+                session.add(event("appended"))
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    for _ in range(20):
+        with database.transaction(engine) as session:
+            session.add(event("written"))
+    thread.join()
+
+    with database.reading(engine) as session:
+        assert sorted(subjects(session)) == ["appended"] * 20 + ["written"] * 20
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://root:secret@host/db", "http://user:secret@x", ""]
+)
+def test_an_unknown_database_is_refused_without_showing_its_password(url: str) -> None:
+    with pytest.raises(InvalidError, match="postgresql://USER@HOST:PORT/NAME") as refused:
+        database.open_engine(url)
+
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_a_server_that_is_not_there_is_said_in_one_line(scheme: str, tmp_path: Path) -> None:
+    engine = database.open_engine(f"{scheme}://someone:secret@/db?host={tmp_path}")
+
+    with pytest.raises(DatabaseError, match="No such file") as unreachable:
+        database.migrate(engine)
+
+    assert "secret" not in str(unreachable.value)
+    assert unreachable.value.retryable

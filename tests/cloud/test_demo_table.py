@@ -6,7 +6,7 @@ from rich.console import Console
 
 from cloud.demo import table
 from cloud.demo.score import Score, Tally
-from cloud.demo.table import Outcome, Traffic
+from cloud.demo.table import Outcome, Traffic, Update
 
 GOOD = Outcome(
     devices=("dev-1",),
@@ -21,7 +21,7 @@ GOOD = Outcome(
     ),
     requests=2,
     failed_requests=0,
-    traffic=Traffic(2048, 100, 1000),
+    traffic=Traffic(2048, {"dev-1": Update(1024, 8192)}, 100, 1000),
     steps={"deploy": 1.234},
     seconds=2.0,
 )
@@ -40,6 +40,10 @@ def test_a_good_run_is_ok_and_shows_accuracy_bytes_and_times() -> None:
     assert GOOD.plain["accuracy"] == {"1": 0.6, "2": 1.0}
     assert "60.0%" in text
     assert "10% of one JSON message each" in text
+    assert "dev-1  │    1.0 KiB │         8.0 KiB │   88%" in text
+    assert GOOD.plain["bytes"]["update"] == {
+        "dev-1": {"received": 1024, "whole": 8192, "saved": 0.875}
+    }
     assert "1.2 s" in text
     assert "packhorse demo --keep" in text
 

@@ -11,12 +11,12 @@ from cloud.services import Change
 from runtime.topics import DeviceId
 from tests.support import registries
 from tests.support.brokers import csr
-from tests.support.registries import Registry
+from tests.support.registries import Registry, Stores
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with registries.running(tmp_path) as running:
+def registry(tmp_path: Path, stores: Stores) -> Iterator[Registry]:
+    with registries.running(tmp_path, stores=stores) as running:
         yield running
 
 

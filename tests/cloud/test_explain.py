@@ -159,3 +159,13 @@ def test_complete_means_that_every_device_said_so_and_never_nobody() -> None:
 )
 def test_times_read_well(seconds: float, text: str) -> None:
     assert explain.duration(seconds) == text
+
+
+def test_what_was_applied_by_hand_is_said_until_something_newer_is_published() -> None:
+    module = changed(deployment="by-hand", bundle=OLD, version=7)
+    state = explain.explain(WANTED, view(module), now=NOW)
+    later = explain.explain(WANTED, view(module, generation=2), now=NOW)
+
+    assert (state.stage, state.retrying) == (Stage.WAITING, False)
+    assert state.reason.startswith("digits:7 was applied by hand on the device: retry")
+    assert later.reason == "sent; the device has taken over generation 2 of 3"

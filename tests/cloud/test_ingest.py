@@ -22,14 +22,15 @@ from runtime.link import Received
 from runtime.messages import Ack
 from runtime.topics import Channel, DeviceId
 from tests.support import records, registry_rows
+from tests.support.registries import Stores
 
 NOW = 1_800_000_000.0
 A, B = DeviceId("dev-a"), DeviceId("dev-b")
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    with registry_rows.services(tmp_path) as opened:
+def services(tmp_path: Path, stores: Stores) -> Iterator[Services]:
+    with registry_rows.services(tmp_path, stores=stores) as opened:
         registry_rows.add_device(opened, A)
         registry_rows.add_device(opened, B)
         yield opened
@@ -212,6 +213,7 @@ def test_a_value_that_the_database_cannot_hold_harms_only_its_own_batch(desk: De
     assert desk.told == [(A, Ack("e1", stored=(1,), rejected=(2,)))]
 
 
+@pytest.mark.parametrize("stores", ["sqlite+directory"], indirect=True)
 def test_nothing_is_acked_while_the_database_is_busy(desk: Desk, services: Services) -> None:
     path = services.settings.data / "registry.db"
     for connection in (services.engine.connect(), services.engine.connect()):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlmodel import select
 
-from cloud import tables
+from cloud import database, tables
 from cloud.messaging.intake import Arrival
 from cloud.messaging.presence import Presences
 from cloud.registry import desired
@@ -18,6 +18,7 @@ from runtime.link import Received
 from runtime.messages import ModuleReport, Phase, Presence, Reported
 from runtime.topics import Channel, DeviceId
 from tests.support import bundle_sources, registry_rows
+from tests.support.registries import Stores
 
 A = DeviceId("dev-a")
 NOW = 1_800_000_000.0
@@ -34,8 +35,8 @@ RUNNING = ModuleReport(
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    with registry_rows.services(tmp_path / "data") as opened:
+def services(tmp_path: Path, stores: Stores) -> Iterator[Services]:
+    with registry_rows.services(tmp_path / "data", stores=stores) as opened:
         registry_rows.add_device(opened, A)
         yield opened
 
@@ -54,8 +55,8 @@ class Desk:
         )
         event.listen(services.engine, "commit", self._count)
 
-    def _count(self, connection: object) -> None:
-        self.writes += "packhorse_writes" in connection.get_execution_options()  # type: ignore[attr-defined]
+    def _count(self, connection: Connection) -> None:
+        self.writes += database.writes(connection)
 
     def hear(
         self, *said: Reported | Presence | bytes, at: float = NOW, retained: bool = False
@@ -91,7 +92,7 @@ def test_a_report_is_seen_at_once(desk: Desk) -> None:
 
     row = desk.device()
     assert (row.last_seen, row.reported_generation, row.facts) == (NOW, 1, {"arch": "x86_64"})
-    assert desk.history() == ["device.converged"]
+    assert desk.history() == ["device.online", "device.converged"]
     assert desk.acked == [3]
 
 
@@ -101,7 +102,7 @@ def test_a_failure_is_told_once_with_its_reason(desk: Desk) -> None:
     desk.hear(report)
     desk.hear(msgspec.structs.replace(report, drops={"ttl": 1}))
 
-    assert desk.history() == ["device.failed"]
+    assert desk.history() == ["device.online", "device.failed"]
 
 
 def test_heartbeats_are_not_written_one_by_one(desk: Desk) -> None:

@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from cloud.errors import UrlExpiredError, UrlRefusedError
+from cloud.storage.encodings import Recipe
 from cloud.trust.presign import Presigner
 from runtime import digests
 from runtime.bundle import parts
@@ -89,6 +90,28 @@ def test_an_expired_url_is_refused_so_that_the_device_asks_anew(registry: Regist
 
     assert answer.status_code == 403
     assert answer.json()["type"] == "urn:packhorse:problem:url-expired"
+
+
+def test_a_delta_is_served_as_long_as_it_is_kept_and_its_base_is_signed(
+    registry: Registry,
+) -> None:
+    services, sign = registry.services, registry.services.presigner
+    blob, base, other = (
+        services.blobs.put_bytes(CONTENT + text) for text in (b"new", b"old", b"other")
+    )
+    recipe = Recipe(blob, "patch", base)
+    made = services.encodings.get(recipe)
+    url = sign.blob("patch", blob, base)
+
+    assert parts.decode(registry.bare.get(sign.parts("patch", blob, base)).content) == made.table
+    assert len(registry.bare.get(url).content) == made.table.encoded_size
+    for altered in (other, ""):
+        assert registry.bare.get(url.replace(base, altered)).status_code == 403
+    assert registry.bare.get(url.replace(f"base={base}&", "")).status_code == 403
+
+    services.encodings.delete(recipe)
+    gone = registry.bare.get(url)
+    assert (gone.status_code, gone.json()["type"]) == (403, "urn:packhorse:problem:url-expired")
 
 
 def test_an_altered_url_is_refused(registry: Registry) -> None:

@@ -13,6 +13,7 @@ from runtime.errors import LinkError
 from runtime.messages import Desired
 from runtime.topics import DeviceId
 from tests.support import brokers, bundle_sources, registry_rows
+from tests.support.registries import Stores
 
 A, B = DeviceId("dev-a"), DeviceId("dev-b")
 
@@ -31,8 +32,8 @@ class Broker:
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    with registry_rows.services(tmp_path / "data") as opened:
+def services(tmp_path: Path, stores: Stores) -> Iterator[Services]:
+    with registry_rows.services(tmp_path / "data", stores=stores) as opened:
         registry_rows.add_device(opened, A)
         registry_rows.add_device(opened, B)
         yield opened

@@ -9,6 +9,7 @@ from cloud import tables
 from cloud.messaging.intake import Arrival
 from cloud.messaging.responder import Responder
 from cloud.services import Services
+from cloud.storage.encodings import Recipe
 from runtime import digests, messages, topics
 from runtime.bundle import parts
 from runtime.digests import Digest
@@ -17,14 +18,15 @@ from runtime.link import Received
 from runtime.messages import FetchRequest, FetchResponse
 from runtime.topics import Channel, DeviceId
 from tests.support import bundle_sources, registry_rows
+from tests.support.registries import Stores
 
 A, B = DeviceId("dev-a"), DeviceId("dev-b")
 URL = "https://registry.example:8443"
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    with registry_rows.services(tmp_path / "data") as opened:
+def services(tmp_path: Path, stores: Stores) -> Iterator[Services]:
+    with registry_rows.services(tmp_path / "data", stores=stores) as opened:
         registry_rows.add_device(opened, A)
         registry_rows.add_device(opened, B)
         yield opened
@@ -81,9 +83,11 @@ def test_a_device_is_offered_the_index_and_the_files_of_what_it_shall_run(
     assert (response.error, len(response.offers)) == ("", len(blobs))
     offer = next(offer for offer in response.offers if offer.blob == bundle)
     assert offer.size == services.blobs.size(bundle)
-    assert offer.url.startswith(f"{URL}/dl/zstd/{bundle}?e=")
-    assert offer.parts_url.startswith(f"{URL}/dl/zstd/{bundle}/parts?e=")
-    encoded = services.encodings.get(bundle, "zstd")
+    encoded = services.encodings.get(Recipe(bundle, "zstd"))
+    direct = [services.store.url(key, ttl_s=60) for key in (encoded.key, encoded.table_key)]
+    ours = [f"{URL}/dl/zstd/{bundle}", f"{URL}/dl/zstd/{bundle}/parts"]
+    for given, ready, own in zip((offer.url, offer.parts_url), direct, ours, strict=True):
+        assert given.partition("?")[0] == (ready or own).partition("?")[0]
     assert offer.parts_sha256 == digests.of_bytes(encoded.table_bytes)
     assert parts.decode(encoded.table_bytes).encoded_size == offer.encoded_size
 
@@ -134,6 +138,34 @@ def test_too_many_blobs_at_once_are_refused(desk: Desk, bundle: Digest) -> None:
     response = desk.responder.answer(A, ask(*[bundle] * (messages.MAX_OFFER_BLOBS + 1)))
 
     assert "at most 64" in response.error
+
+
+def test_too_many_held_bundles_are_refused(desk: Desk, bundle: Digest) -> None:
+    held = (bundle,) * (messages.MAX_HELD_BUNDLES + 1)
+    request = FetchRequest("r1", (bundle,), ("zstd",), bundle=bundle, held=held)
+
+    assert "held: '33 digests' is not accepted" in desk.responder.answer(A, request).error
+
+
+def test_held_bundles_that_are_unknown_or_no_digests_do_no_harm(desk: Desk, bundle: Digest) -> None:
+    for held in (Digest("0" * 64), Digest("../../etc/passwd")):
+        request = FetchRequest(
+            "r1", (bundle,), ("zstd", "patch"), bundle=bundle, held=(held,), memory_bytes=1 << 40
+        )
+        response = desk.responder.answer(A, request)
+        assert [offer.encoding for offer in response.offers] == ["zstd"] * (held[0] == "0")
+
+
+def test_an_answer_never_grows_beyond_what_may_travel(
+    desk: Desk, bundle: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """URLs of object stores may be long; the device asks again for what is not in the answer."""
+    monkeypatch.setattr(messages, "MAX_MESSAGE_BYTES", 4000)
+
+    response = desk.responder.answer(A, ask(*[bundle] * 64))
+
+    assert 0 < len(response.offers) < 64
+    assert len(messages.encode(response)) <= 4000
 
 
 def test_nonsense_is_dropped_and_does_not_come_again(desk: Desk) -> None:

@@ -37,7 +37,10 @@ def test_the_demo_updates_three_devices_and_loses_nothing() -> None:
     assert told["models"]["digits"]["accuracy"] == told["accuracy"]
     assert told["models"]["wrist-motion"]["accuracy"]["1"] > 0.9
     assert 0 < told["bytes"]["telemetry"] < told["bytes"]["telemetry_as_json"]
-    assert told["bytes"]["bundles"] > 0
+    updates = told["bytes"]["update"]
+    assert set(updates) == set(told["devices"])
+    assert all(0 < cost["received"] < 0.3 * cost["whole"] for cost in updates.values()), updates
+    assert told["bytes"]["bundles"] > sum(cost["received"] for cost in updates.values())
     assert sum(told["steps"].values()) <= told["seconds"] + 1
 
 

@@ -44,6 +44,40 @@ def test_a_machine_without_proc_has_facts_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "jetpack", "l4t"),
+    [
+        ("# R36 (release), REVISION: 4.3, GCID: 1, BOARD: generic", "6", "36.4.3"),
+        ("# R35 (release), REVISION: 2.1, GCID: 1", "5", "35.2.1"),
+        ("# R99 (release), REVISION: 1.0", "", "99.1.0"),
+        ("", "", ""),
+    ],
+)
+def test_jetpack_is_told_by_the_release_of_its_kernel(
+    tmp_path: Path, text: str, jetpack: str, l4t: str
+) -> None:
+    put(tmp_path, "etc/nv_tegra_release", text)
+
+    assert (facts.jetpack(tmp_path), facts.l4t(tmp_path)) == (jetpack, l4t)
+
+
+def test_providers_are_told_by_their_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    assert facts.providers() == ("CPUExecutionProvider",)
+
+    put(tmp_path, "onnxruntime/capi/libonnxruntime_providers_cuda.so")
+    put(tmp_path, "onnxruntime/capi/libonnxruntime_providers_tensorrt.so")
+    put(tmp_path, "onnxruntime/capi/libonnxruntime_providers_shared.so")
+
+    assert facts.providers() == (
+        "TensorrtExecutionProvider",
+        "CUDAExecutionProvider",
+        "CPUExecutionProvider",
+    )
+
+
+@pytest.mark.parametrize(
     ("path", "name"),
     [
         ("etc/nv_tegra_release", "jetson"),

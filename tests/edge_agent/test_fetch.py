@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_agent.bundles import download, partfile
+from edge_agent.bundles import partfile, patience
 from edge_agent.bundles.fetch import FetchCancelledError, Fetcher
 from runtime import digests, messages
 from runtime.bundle.blobs import BlobStore
@@ -182,7 +182,7 @@ def test_a_server_in_trouble_is_asked_again(
     server.plan = lambda _path, number: Fault(status=503 if number % 3 else 429)
     with pytest.raises(LinkError, match="503 Service Unavailable"):
         make().fetch(built.digest)
-    assert len(server.requests) == download.MOST_FAILURES
+    assert len(server.requests) == patience.MOST_FAILURES
 
     server.plan = lambda _path, number: Fault(status=500) if number % 3 else NO_FAULT
     make().fetch(built.digest)
@@ -249,7 +249,7 @@ def test_urls_that_never_work_are_not_renewed_for_ever(
 
     with pytest.raises(LinkError, match="403 Forbidden"):
         make().fetch(built.digest)
-    assert len(server.requests) <= download.MOST_FAILURES + 1
+    assert len(server.requests) <= patience.MOST_FAILURES + 1
 
 
 @pytest.mark.parametrize("fault", [Fault(flip_byte=5), Fault(flip_byte=-1), Fault(drop_bytes=1)])
@@ -438,8 +438,9 @@ def test_a_registry_whose_parts_are_not_the_blob_costs_one_download(
         source = write_bundle(tmp_path / "source")
         (source / "table.bin").write_bytes(BIG)
         built = lying.add(source)
-        lying.blobs.path(BIG_DIGEST).chmod(0o600)
-        lying.blobs.path(BIG_DIGEST).write_bytes(BIG[::-1])
+        with lying.blobs.local(BIG_DIGEST) as path:
+            path.chmod(0o600)
+            path.write_bytes(BIG[::-1])
         fetcher = make(ask=lying.answer)
         with pytest.raises(IntegrityError, match=f"wanted {BIG_DIGEST}"):
             fetcher.fetch(built.digest)

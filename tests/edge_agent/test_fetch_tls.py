@@ -44,3 +44,41 @@ def test_the_registrys_own_ca_is_trusted_and_no_other(tmp_path: Path) -> None:
         fetcher = fetcher_for(server, tmp_path / "device", authority.ca_file)
         fetcher.fetch(built.digest)
         assert set(fetcher.blobs.digests()) == {built.digest, *built.files}
+
+
+def test_another_host_is_trusted_by_the_systems_cas_too_but_never_the_registrys_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An offer may name an object store, whose certificate some public CA has signed."""
+    registry = Authority.open(tmp_path / "authority")
+    public = Authority.open(tmp_path / "public")
+    monkeypatch.setenv("SSL_CERT_FILE", str(public.ca_file))
+    with server_of(public, tmp_path / "store").running() as server:
+        built = server.add(write_bundle(tmp_path / "source"))
+
+        fetcher = fetcher_for(server, tmp_path / "device", registry.ca_file)
+        fetcher.base_url = f"https://127.0.0.1:{server.url.rpartition(':')[2]}"
+        with pytest.raises(LinkError, match="certificate not trusted"):
+            fetcher.fetch(built.digest)
+
+        fetcher.base_url = "https://registry.example:8443"
+        fetcher.fetch(built.digest)
+        assert set(fetcher.blobs.digests()) == {built.digest, *built.files}
+
+        monkeypatch.delenv("SSL_CERT_FILE")
+        stranger = fetcher_for(server, tmp_path / "stranger", registry.ca_file)
+        stranger.base_url = "https://registry.example:8443"
+        with pytest.raises(LinkError, match="certificate not trusted"):
+            stranger.fetch(built.digest)
+
+
+def test_another_host_may_also_be_the_registrys_own_under_a_second_name(tmp_path: Path) -> None:
+    registry = Authority.open(tmp_path / "authority")
+    with server_of(registry, tmp_path / "registry").running() as server:
+        built = server.add(write_bundle(tmp_path / "source"))
+        fetcher = fetcher_for(server, tmp_path / "device", registry.ca_file)
+        fetcher.base_url = "https://registry.example:8443"
+
+        fetcher.fetch(built.digest)
+
+        assert set(fetcher.blobs.digests()) == {built.digest, *built.files}

@@ -527,3 +527,51 @@ def test_progress_and_waiting_are_not_written_down() -> None:
 
     assert world.journal == before
     assert world.report().reason == "no network"
+
+
+def test_what_was_applied_by_hand_holds_against_the_same_word_and_yields_to_a_newer_one() -> None:
+    world = running("a")
+    known = world.state.desired
+    assert known is not None
+    world.tell(events.HandApplied("m", digest("b"), "digits", 2))
+    world.run(timers=True)
+    world.tell(events.DesiredReceived(known))
+    world.boot(device="boot-2")
+    world.run(timers=True)
+    assert world.answering() == {"b"}
+    assert (world.report().deployment, world.state.generation) == ("by-hand", known.generation)
+
+    world.want(spec("a"))
+    world.run(timers=True)
+
+    assert world.answering() == {"a"}
+
+
+def test_what_is_applied_by_hand_keeps_the_module_as_it_was_wanted() -> None:
+    world = World()
+    world.want(spec("a", sources=("directory:in",)), spec("c", module="n"))
+    world.run(timers=True)
+
+    world.tell(events.HandApplied("m", digest("b"), "digits", 2))
+    world.run(timers=True)
+
+    wanted = world.module().wanted
+    assert wanted is not None
+    assert wanted.sources == ("directory:in",)
+    assert world.answering("n") == {"c"}
+
+
+def test_a_refused_bundle_that_is_applied_by_hand_is_tried_again() -> None:
+    world = running("a")
+    world.want(spec("b", attempt=3))
+    world.finish_job(min(world.jobs))
+    world.finish_job(min(world.jobs))
+    world.answer(world.slot("b"), failure="bad model")
+    world.run()
+    assert world.report().phase is Phase.FAILED
+
+    world.tell(events.HandApplied("m", digest("b"), "digits", 2))
+    world.run(timers=True)
+
+    assert world.report().phase is Phase.RUNNING
+    assert world.report().attempt == 4

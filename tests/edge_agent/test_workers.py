@@ -82,7 +82,14 @@ def bench() -> Iterator[Bench]:
             spooled=lambda *_told: spooled.set(),
             source_trouble=lambda *_told: None,
         )
-        workers = WorkerSupervisor(data, listeners=listeners, source_roots=(), hooks=hooks)
+        workers = WorkerSupervisor(
+            data,
+            listeners=listeners,
+            source_roots=(),
+            facts={},
+            allow=("entry-script",),
+            hooks=hooks,
+        )
         yield Bench(data, listeners, workers, said, spooled)
         workers.stop_all(5)
         listeners.close_all()
@@ -104,6 +111,17 @@ def test_a_worker_loads_checks_serves_and_stops_as_told(bench: Bench) -> None:
 
     bench.workers.stop(1)
     assert bench.exited() == events.WorkerExited("m", 1, "stopped")
+
+
+def test_libraries_that_a_script_uses_take_one_core_unless_told_otherwise(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    entry = "import os\ndef run(inputs): return {'y': [float(os.environ['OMP_NUM_THREADS'])]}\n"
+    index = models.install(bench.data / "b", models.linear_model(), entry=entry)
+    bench.serve(1, bench.data / "b", index)
+
+    assert bench.infer() == [1.0]
 
 
 def test_traffic_moves_to_the_next_worker_on_the_same_socket(bench: Bench) -> None:

@@ -5,18 +5,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from cloud.storage.encodings import Recipe
 from edge_agent.bundles import partfile
 from edge_agent.bundles.fetch import Fetcher
 from runtime import digests, files
-from runtime.bundle import parts
+from runtime.bundle import encodings, parts
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.build import Built
 from runtime.bundle.parts import PART_BYTES
 from runtime.errors import SpaceError
 from runtime.retry import Backoff
-from tests.support import filesystems, powercuts
+from tests.support import filesystems, powercuts, processes
 from tests.support.bundle_sources import write_bundle
 from tests.support.fetch_process import fetcher_in
 from tests.support.httpfiles import NO_FAULT, Fault, FileServer
@@ -44,7 +46,7 @@ def serve(server: FileServer, source: Path, data: bytes) -> Built:
 
 def wire_bytes(server: FileServer, built: Built) -> int:
     """Return what an undisturbed fetch costs."""
-    made = [server.encodings.get(digest, "zstd") for digest in (built.digest, *built.files)]
+    made = [server.encodings.get(Recipe(digest, "zstd")) for digest in (built.digest, *built.files)]
     return sum(one.table.encoded_size + len(one.table_bytes) for one in made)
 
 
@@ -72,6 +74,82 @@ def test_twenty_kills_cost_next_to_nothing(server: FileServer, tmp_path: Path) -
     require_all(built, BlobStore(device / "blobs"))
     assert list((device / "work").iterdir()) == []
     assert server.sent_bytes <= 1.05 * total
+
+
+OLD = MEDIUM[:PART_BYTES]
+NEW = OLD[:1000] + random.Random(8).randbytes(3 * PART_BYTES) + OLD[1000:]
+PATCH = Recipe(digests.of_bytes(NEW), encodings.PATCH, digests.of_bytes(OLD))
+
+
+@pytest.fixture
+def update(server: FileServer, tmp_path: Path) -> tuple[list[str], Built]:
+    """The command of a device that fetches a new version, which comes as a delta to its old one."""
+    old, new = (serve(server, tmp_path / name, data) for name, data in (("old", OLD), ("new", NEW)))
+    server.encodings.get(PATCH)
+    server.deltas[PATCH.blob] = PATCH
+    device = tmp_path / "device"
+    fetcher_in(device, f"{server.url}/ask").fetch(old.digest)
+    command = [sys.executable, "-m", "tests.support.fetch_process", server.url, str(device)]
+    server.sent_bytes = 0
+    server.requests.clear()
+    return [*command, new.digest, old.digest], new
+
+
+def encodings_sent(server: FileServer) -> set[str]:
+    """Return the encodings in which the new file was asked for."""
+    return {path.split("/")[2] for path, _ in server.requests if PATCH.blob in path}
+
+
+def test_kills_during_a_delta_cost_next_to_nothing(
+    server: FileServer, update: tuple[list[str], Built], tmp_path: Path
+) -> None:
+    command, new = update
+    made = server.encodings.get(PATCH)
+    total = made.table.encoded_size
+    server.bytes_per_s = 20e6
+    for moment in (total // 5, total // 2, total * 4 // 5):
+        with subprocess.Popen(command) as process:
+            server.wait_until_sent(moment)
+            process.kill()
+            assert process.wait() == -9
+
+    assert subprocess.run(command, check=True, timeout=60).returncode == 0
+
+    BlobStore(tmp_path / "device" / "blobs").check(PATCH.blob)
+    assert encodings_sent(server) == {"patch"}
+    assert server.sent_bytes < 1.1 * total
+    assert new.digest in command
+
+
+@pytest.mark.parametrize(("kills", "travelled"), [(1, {"patch"}), (2, {"patch", "zstd"})])
+def test_a_device_that_dies_while_it_decodes_goes_on_once_and_then_takes_the_whole(
+    server: FileServer,
+    update: tuple[list[str], Built],
+    tmp_path: Path,
+    kills: int,
+    travelled: set[str],
+) -> None:
+    """One death may be a power cut; a second one is the delta's."""
+    command, _ = update
+    device = BlobStore(tmp_path / "device" / "blobs")
+    doubt = tmp_path / "device" / "work" / f"{PATCH.blob}.doubt"
+    for kill in range(kills):
+        with subprocess.Popen(command) as process:
+            processes.eventually(
+                lambda known=kill: doubt.exists() and doubt.read_bytes() == b"%d\n" % (known + 1),
+                "the decoder runs",
+            )
+            children = psutil.Process(process.pid).children()
+            process.kill()
+            process.wait()
+        assert all(child.wait(10) in {None, -9} for child in children)
+        assert not device.has(PATCH.blob)
+
+    assert subprocess.run(command, check=True, timeout=60).returncode == 0
+
+    device.check(PATCH.blob)
+    assert encodings_sent(server) == travelled
+    assert list((tmp_path / "device" / "work").iterdir()) == []
 
 
 def test_twenty_cuts_and_every_other_fault_cost_next_to_nothing(
@@ -104,7 +182,7 @@ def test_a_power_cut_at_any_durable_write_is_survived(
     monkeypatch.setattr(partfile, "SYNC_PARTS", 2)
     built = serve(server, tmp_path / "source", MEDIUM)
     big = digests.of_bytes(MEDIUM)
-    table = server.encodings.get(big, "zstd").table
+    table = server.encodings.get(Recipe(big, "zstd")).table
     for steps in itertools.count():
         device = tmp_path / f"device-{steps}"
         with powercuts.after(steps) as counted:

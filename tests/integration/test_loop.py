@@ -1,4 +1,7 @@
-"""The whole loop with real processes: registry, broker, agents, workers. On both brokers."""
+"""The whole loop with real processes: registry, broker, agents, workers.
+
+On both brokers, and on both kinds of stores.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,18 +13,31 @@ import pytest
 from cloud import shapes
 from cloud.client import Client
 from cloud.shapes import DeviceProgress, NewDeployment
-from tests.support import bundles, parts, processes
+from tests.support import bundles, parts, processes, stores
 from tests.support.processes import Agent, Registry, Traffic, eventually
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 MakeAgent = Callable[..., Agent]
 
 
-@pytest.fixture(scope="module", params=["nats", "mosquitto"])
+@pytest.fixture(scope="module")
+def elsewhere(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Give variables for a registry that keeps its rows in PostgreSQL and its blobs in S3."""
+    with stores.KINDS["postgresql+s3"](request) as made:
+        yield made.environment
+
+
+@pytest.fixture(scope="module", params=["nats sqlite+directory", "mosquitto postgresql+s3"])
 def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
     """One registry for all tests here; each uses names of its own."""
-    parts.require({"nats": "nats-server"}.get(request.param, request.param))
-    with processes.scratch() as place, processes.registry(place, request.param) as running:
+    broker, kind = request.param.split()
+    parts.require({"nats": "nats-server"}.get(broker, broker))
+    with_others = {"postgresql+s3": "elsewhere"}
+    variables = request.getfixturevalue(with_others[kind]) if kind in with_others else {}
+    with (
+        processes.scratch() as place,
+        processes.registry(place, broker, environment=variables) as running,
+    ):
         yield running
 
 

@@ -6,8 +6,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edge_agent.mind import effects, events, modules, states
 from edge_agent.mind.modules import Stage
+from runtime import messages
 from runtime.messages import Desired, ModuleSpec, Phase
-from tests.support.worlds import World, spec
+from tests.support.worlds import World, digest, spec
 
 LETTERS = st.sampled_from("abc")
 MODULES = ("m", "n")
@@ -56,6 +57,16 @@ class AgentMachine(RuleBasedStateMachine):
         )
         if generation < self.world.state.generation:
             assert self.world.journal.desired == before
+
+    @rule(letter=LETTERS, name=st.sampled_from(MODULES))
+    def somebody_applies_a_file(self, letter: str, name: str) -> None:
+        desired = self.world.state.desired
+        self.world.tell(events.HandApplied(name, digest(letter), "digits", 1))
+        wanted = self.world.module(name).wanted
+        assert wanted is not None
+        assert (wanted.bundle, wanted.deployment) == (digest(letter), messages.BY_HAND)
+        assert modules.refusal(self.world.module(name), wanted) is None
+        assert self.world.journal.desired == desired
 
     @rule(steps=st.integers(1, 25), timers=st.booleans())
     def all_goes_well_for_a_while(self, steps: int, *, timers: bool) -> None:

@@ -1,4 +1,5 @@
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,12 @@ from runtime.bundle import index
 from runtime.bundle.build import build
 from runtime.bundle.index import Signature, TensorSpec
 from runtime.errors import InvalidError
+from tests.support import scripts
 from tests.support.bundle_sources import write_bundle, write_checked_bundle
+
+TOTAL = Signature(
+    inputs=(TensorSpec("x", "FP32", (-1, 4)),), outputs=(TensorSpec("y", "FP32", (-1,)),)
+)
 
 CHECKED = (
     "name: scale\nkind: onnx\nmodel: model.onnx\n"
@@ -66,8 +72,31 @@ def test_missing_external_data_is_the_models_fault(tmp_path: Path) -> None:
     write_bundle(tmp_path, external="weights.bin")
     (tmp_path / "weights.bin").unlink()
 
-    with pytest.raises(InvalidError, match=r"^model: .*weights\.bin"):
+    with pytest.raises(InvalidError, match=r"^model: .*needs weights\.bin, which is not there"):
         build(tmp_path)
+
+
+def test_weights_that_are_links_into_a_cache_are_the_files_themselves(tmp_path: Path) -> None:
+    """As a cache of models lays them out; onnxruntime itself would refuse such links."""
+    bundle = write_bundle(tmp_path / "bundle", external="weights.bin")
+    plain = build(bundle).digest
+    for number, name in enumerate(("model.onnx", "weights.bin")):
+        cached = tmp_path / str(number) / "sha"
+        cached.parent.mkdir()
+        (bundle / name).rename(cached)
+        (bundle / name).symlink_to(cached)
+
+    assert build(bundle).digest == plain
+
+
+def test_weights_outside_the_bundle_are_refused(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", external="weights.bin")
+    model = (bundle / "model.onnx").read_bytes()
+    (bundle / "model.onnx").write_bytes(model.replace(b"weights.bin", b"../ghts.bin"))
+    (tmp_path / "ghts.bin").write_bytes((bundle / "weights.bin").read_bytes())
+
+    with pytest.raises(InvalidError, match=r"^model: .*weights must lie beside the model"):
+        build(bundle)
 
 
 def test_hidden_external_data_is_refused_for_it_would_stay_behind(tmp_path: Path) -> None:
@@ -164,6 +193,58 @@ def test_the_checks_arrays_must_fit_the_model(
 
     with pytest.raises(InvalidError, match=message):
         build(tmp_path)
+
+
+def test_a_script_is_a_bundle_of_its_own_kind(tmp_path: Path) -> None:
+    requirements = "requirements: requirements.txt\ncard: README.md\nmetadata: {run: a17}\n"
+    scripts.write(tmp_path, yaml=scripts.SIGNATURE + requirements)
+    (tmp_path / "requirements.txt").write_text("numpy>=2  # arrays\n")
+    (tmp_path / "README.md").write_text("# What it is for\n")
+
+    made = build(tmp_path).index
+
+    assert (made.kind, made.model, made.entry) == ("python", "model.json", "score.py")
+    assert made.signature == TOTAL
+    assert (made.requirements, made.card) == (("numpy>=2",), "README.md")
+    assert (made.needs, made.metadata) == ((), {"run": "a17"})
+
+
+def test_the_checks_arrays_are_signature_enough(tmp_path: Path) -> None:
+    assert build(scripts.write(tmp_path, yaml=scripts.CHECK)).index.signature == TOTAL
+
+
+def test_a_script_without_any_signature_is_told_where_to_write_one(tmp_path: Path) -> None:
+    scripts.write(tmp_path, yaml="check: {inputs: inputs.npz}\n")
+
+    with pytest.raises(
+        InvalidError, match=r"^signature: .*or name check\.inputs and check\.outputs"
+    ):
+        build(tmp_path)
+
+
+def test_a_signature_that_the_check_contradicts_is_refused(tmp_path: Path) -> None:
+    scripts.write(tmp_path, yaml=scripts.SIGNATURE.replace("-1, 4", "-1, 5") + scripts.CHECK)
+
+    with pytest.raises(InvalidError, match=r"^check\.inputs\[x\]: "):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["requirements", "card"])
+def test_a_document_that_is_named_must_be_there(tmp_path: Path, field: str) -> None:
+    scripts.write(tmp_path, yaml=scripts.SIGNATURE + f"{field}: gone.txt\n")
+
+    with pytest.raises(InvalidError, match=f"^{field}: 'gone.txt' .*there is no such file"):
+        build(tmp_path)
+
+
+def test_a_pickle_that_a_script_could_load_is_told(tmp_path: Path) -> None:
+    pickled = scripts.write(tmp_path / "script")
+    (pickled / "weights").write_bytes(pickle.dumps(Path))
+    plain = write_bundle(tmp_path / "graph")
+    (plain / "trained.pkl").write_bytes(b"left behind; nothing here could load it")
+
+    assert build(pickled).index.needs == ("pickle",)
+    assert build(plain).index.needs == ()
 
 
 def test_an_entry_brings_the_modules_beside_it(tmp_path: Path) -> None:

@@ -61,6 +61,17 @@ def test_any_change_of_content_changes_the_identity() -> None:
         ({"files": (*make().files, FileEntry("model.onnx", 1, DIGEST))}, "files"),
         ({"files": (*make().files, FileEntry("../x", 1, DIGEST))}, "files.path"),
         ({"files": (*make().files, FileEntry("x", -1, DIGEST))}, "files[x].size"),
+        ({"files": (*make().files, FileEntry(".index.json", 1, DIGEST))}, "files.path"),
+        ({"files": (*make().files, FileEntry(".wheels/a.py", 1, DIGEST))}, "files.path"),
+        ({"files": (*make().files, FileEntry("a" * 256, 1, DIGEST))}, "files.path"),
+        ({"files": (*make().files, FileEntry("a/" * 520 + "a", 1, DIGEST))}, "files.path"),
+        ({"files": (*make().files, FileEntry("/x", 1, DIGEST))}, "files.path"),
+        ({"files": tuple(FileEntry(str(n), 1, DIGEST) for n in range(10_001))}, "files"),
+        ({"files": (FileEntry("x", 1, DIGEST),) * 9_000}, "files"),
+        ({"kind": "python"}, "entry"),
+        ({"model": ""}, "model"),
+        ({"card": "missing.md"}, "card"),
+        ({"requirements": ("numpy",) * 1001}, "requirements"),
         ({"files": (*make().files, FileEntry("x", 1, Digest("zz")))}, "files[x].sha256"),
     ],
 )
@@ -76,6 +87,13 @@ def test_an_index_that_contradicts_itself_is_refused_by_field(
 def test_an_index_of_a_later_format_says_to_upgrade() -> None:
     with pytest.raises(errors.InvalidError, match="upgrade"):
         index.decode(b'{"format": 2, "kind": "hologram"}')
+
+
+def test_a_kind_of_a_later_version_says_to_upgrade() -> None:
+    data = index.encode(make()).replace(b'"kind":"onnx"', b'"kind":"hologram"')
+
+    with pytest.raises(errors.InvalidError, match=r"^kind: 'hologram' .*upgrade"):
+        index.decode(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"{}", b'{"format":"1"}'])

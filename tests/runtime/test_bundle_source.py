@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 
 from runtime.bundle import source
-from runtime.bundle.index import Check, Resources
+from runtime.bundle.index import Check, Resources, Signature, TensorSpec
 from runtime.errors import InvalidError
 
+PYTHON = "name: wear\nkind: python\nentry: score.py\n"
+TENSOR = "{name: x, datatype: FP32, shape: [-1, 4]}"
 MINIMAL = "name: wear\nkind: onnx\nmodel: model.onnx\n"
 
 
@@ -22,6 +24,9 @@ check: {inputs: golden/in.npz, outputs: golden/out.npz, rtol: 1e-3, atol: 0, p95
 resources: {memory_mb: 256, cpu: 1.5}
 sources: ["directory:inbox", "mqtt:sensors/+"]
 tags: {task: anomaly}
+metadata: {run: "17"}
+requirements: src/requirements.txt
+card: README.md
 description: |
   Two lines
   of text.
@@ -37,7 +42,25 @@ description: |
         resources=Resources(memory_mb=256, cpu=1.5),
         sources=("directory:inbox", "mqtt:sensors/+"),
         tags={"task": "anomaly"},
+        metadata={"run": "17"},
+        requirements="src/requirements.txt",
+        card="README.md",
+        signature=None,
         description="Two lines\nof text.\n",
+        providers=(),
+        variants=(),
+        steps=(),
+        outputs={},
+    )
+
+
+def test_a_script_may_be_all_there_is_and_says_its_signature() -> None:
+    output = "{name: y, datatype: INT64, shape: []}"
+    seen = parse(PYTHON + f"signature: {{inputs: [{TENSOR}], outputs: [{output}]}}")
+
+    assert (seen.kind, seen.model, seen.entry) == ("python", "", "score.py")
+    assert seen.signature == Signature(
+        inputs=(TensorSpec("x", "FP32", (-1, 4)),), outputs=(TensorSpec("y", "INT64", ()),)
     )
 
 
@@ -60,7 +83,40 @@ def test_what_is_left_out_has_defaults() -> None:
         ("name: wear\nkind: onnx", "model", "write model: …"),
         ("name: Wear_1\nkind: onnx\nmodel: m.onnx", "name", "use 1 to 63 of a-z, 0-9 and '-'"),
         ("name: 12\nkind: onnx\nmodel: m.onnx", "name", "quote it, as in '12'"),
-        ("name: wear\nkind: python\nmodel: m.onnx", "kind", "does not yet support"),
+        ("name: wear\nkind: python\nmodel: m.pkl", "entry", "write entry: score.py"),
+        (MINIMAL + "signature: {}", "signature", "read from the ONNX graph"),
+        (PYTHON + "signature: [x]", "signature", "keys with values, not list"),
+        (PYTHON + "signature: {inputs: [" + TENSOR + "]}", "signature.outputs", "a list"),
+        (PYTHON + "signature: {inputs: []}", "signature.inputs", "a list"),
+        (PYTHON + "signature: {inputs: [{name: x}]}", "signature.inputs[0].datatype", "write data"),
+        (
+            PYTHON + "signature: {inputs: [{name: x, datatype: fp23, shape: []}]}",
+            "signature.inputs[0].datatype",
+            "did you mean FP32?",
+        ),
+        (
+            PYTHON + "signature: {inputs: [{name: x, datatype: FP32}]}",
+            "signature.inputs[0].shape",
+            "a list of whole numbers",
+        ),
+        (
+            PYTHON + "signature: {inputs: [{name: x, datatype: FP32, shape: [n]}]}",
+            "signature.inputs[0].shape[0]",
+            "a whole number, not str",
+        ),
+        (
+            PYTHON + "signature: {inputs: [{name: x, datatype: FP32, shape: [-2]}]}",
+            "signature.inputs[0].shape",
+            "-1 where any fits",
+        ),
+        (
+            PYTHON + "signature: {inputs: [" + TENSOR + ", " + TENSOR + "]}",
+            "signature.inputs",
+            "its own name",
+        ),
+        (MINIMAL + "requirements: r.txt", "requirements", "only an entry script"),
+        (MINIMAL + "metadata: {n: 1}", "metadata.n", "quote it, as in '1'"),
+        (MINIMAL + "card: /README.md", "card", "relative path"),
         ("name: wear\nkind: container\nmodel: m.onnx", "kind", "does not yet support"),
         ("name: wear\nkind: onxx\nmodel: m.onnx", "kind", "write kind: onnx"),
         ("name: wear\nkind: onnx\nmodel: ../m.onnx", "model", "without '.', '..'"),

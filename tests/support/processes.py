@@ -116,9 +116,12 @@ class Registry(Command):
 
 
 @contextlib.contextmanager
-def registry(place: Path, kind: str = "nats") -> Iterator[Registry]:
-    """Run a registry below `place`."""
+def registry(
+    place: Path, kind: str = "nats", *, environment: Mapping[str, str] | None = None
+) -> Iterator[Registry]:
+    """Run a registry below `place`; `environment` are further PACKHORSE_* variables."""
     made = Registry(place / "registry", kind)
+    made.environment.update(environment or {})
     try:
         made.start()
         yield made

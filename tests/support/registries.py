@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from cloud.app import create_app
 from cloud.services import BrokerAddress, Services
 from cloud.settings import Settings
 from cloud.storage.blobs import Blobs
-from cloud.storage.directory import Directory
 from cloud.storage.encodings import EncodingStore
+from cloud.storage.opening import open_store
 from cloud.trust import keys
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
@@ -43,12 +43,29 @@ class SetClock:
         return self.at
 
 
-def services(data: Path, *, clock: SetClock, **settings: Any) -> Services:
+@dataclass(frozen=True)
+class Stores:
+    """Where a registry under test keeps its rows and blobs; made anew for each test."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """What `cloud.settings.Settings` are told, beside `data`."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same for a registry in a process of its own."""
+        return {f"PACKHORSE_{name.upper()}": str(each) for name, each in self.settings.items()}
+
+
+SQLITE = Stores("sqlite+directory", {})
+
+
+def services(data: Path, *, clock: SetClock, stores: Stores = SQLITE, **settings: Any) -> Services:
     """Return the registry's parts on this directory, migrated."""
-    chosen = Settings(data=data, **settings)
+    chosen = Settings(data=data, **stores.settings, **settings)
     engine = database.open_engine(chosen.url_of_database)
     database.migrate(engine)
-    store = Directory(chosen.data)
+    store = open_store(chosen)
     blobs = Blobs(store)
     return Services(
         settings=chosen,
@@ -93,15 +110,14 @@ class Registry:
         }
         return checked(self.bare.post("/api/v1/enrol", json=wish), 201)
 
-    def register(self, name: str, content: bytes) -> Any:
-        """Register a bundle of one file; return the answer."""
+    def register(self, name: str, content: bytes, **said: Any) -> Any:
+        """Register a bundle of one file, with what is said of it; return the answer."""
         made, blob = one_file_index(name, content)
         checked(self.http.put(f"/api/v1/blobs/{made.files[0].sha256}", content=blob), 200)
-        answer = self.http.post(
-            f"/api/v1/models/{name}/versions",
-            content=index.encode(made),
-            headers={"Content-Type": "application/json"},
-        )
+        encoded = index.encode(made)
+        checked(self.http.put(f"/api/v1/blobs/{index.identity(made)}", content=encoded), 200)
+        wish = {"bundle": index.identity(made), **said}
+        answer = self.http.post(f"/api/v1/models/{name}/versions", json=wish)
         assert answer.status_code in {200, 201}, answer.text
         return answer.json()
 
@@ -138,10 +154,10 @@ def one_file_index(name: str, content: bytes) -> tuple[Index, bytes]:
 
 
 @contextlib.contextmanager
-def running(data: Path, **settings: Any) -> Iterator[Registry]:
-    """Give a registry on this directory; closes it at the end."""
+def running(data: Path, *, stores: Stores = SQLITE, **settings: Any) -> Iterator[Registry]:
+    """Give a registry on this directory and these stores; closes it at the end."""
     clock = SetClock()
-    parts = services(data, clock=clock, **settings)
+    parts = services(data, clock=clock, stores=stores, **settings)
     keys.ensure_admin(parts.engine, parts.settings.secrets_directory, now=clock.now())
     key = (parts.settings.secrets_directory / "admin.key").read_text().strip()
     app = create_app(parts)

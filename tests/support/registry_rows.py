@@ -5,21 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud import tables
-from cloud.registry import deployments, desired, models
+from cloud.registry import deployments, desired, registration
 from cloud.registry.deployments import Wish
 from cloud.services import Services
 from runtime.bundle import build
 from runtime.topics import DeviceId
 from tests.support import registries
-from tests.support.registries import SetClock
+from tests.support.registries import SQLITE, SetClock, Stores
 
 ACTOR = "key:test"
 
 
 @contextlib.contextmanager
-def services(data: Path) -> Iterator[Services]:
-    """Open the registry's parts below `data`; closes them at the end."""
-    opened = registries.services(data, clock=SetClock())
+def services(data: Path, *, stores: Stores = SQLITE) -> Iterator[Services]:
+    """Open the registry's parts below `data` and in `stores`; closes them at the end."""
+    opened = registries.services(data, clock=SetClock(), stores=stores)
     try:
         yield opened
     finally:
@@ -48,9 +48,10 @@ def push(services: Services, directory: Path) -> tables.Version:
     built = build.build(directory)
     for digest, path in built.files.items():
         services.blobs.put_file(digest, path)
-    upload = models.receive(services.blobs, built.index.name, built.index_bytes)
+    index = services.blobs.put_bytes(built.index_bytes)
+    upload = registration.receive(services.blobs, built.index.name, index)
     with services.transaction() as session:
-        version, _ = models.register(session, upload, actor=ACTOR, now=services.clock.now())
+        version, _ = registration.register(session, upload, actor=ACTOR, now=services.clock.now())
         session.expunge(version)
     return version
 

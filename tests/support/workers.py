@@ -143,6 +143,7 @@ class Module:
         capture: Capture | None = None,
         version: int = 1,
         directory: Path | None = None,
+        allow: tuple[str, ...] = ("entry-script",),
     ) -> protocol.Start:
         """Return what a worker is told first."""
         bundle = directory or self.directory
@@ -158,6 +159,7 @@ class Module:
             source_roots=(str(self.inbox),),
             capture=capture or Capture(),
             listener_fds=(self.listener.fileno(),),
+            allow=allow,
         )
 
     def connect(self) -> UnixConnection:

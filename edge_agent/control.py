@@ -1,0 +1,146 @@
+"""What a person may tell an agent at work: `{data}/run/control.sock`, for its own user and root.
+
+One line of JSON with an open file attached goes in, one line comes out. The file itself is handed
+over, not its name: the agent may not be allowed to look where the person keeps it.
+"""
+
+import array
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from edge_agent.errors import ControlError, NotRunningError
+from edge_agent.mind.events import HandApplied
+from edge_agent.workers import listeners
+from runtime import unixsockets
+from runtime.errors import PackhorseError
+
+log = logging.getLogger(__name__)
+
+SOCKET_NAME = "control.sock"
+SOCKET_MODE = 0o600
+MAX_BYTES = 64 * 1024
+HEAR_S = 5.0
+"""How long a question may take to arrive."""
+ANSWER_S = 3600.0
+"""How long storing a large file may take."""
+_FDS = 1
+
+
+class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to apply of the file that comes with it."""
+
+    module: str | None = None
+    version: str | None = None
+    """MODEL or MODEL:NUMBER; None: the only one."""
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was taken over, or why nothing was."""
+
+    applied: HandApplied | None = None
+    error: str = ""
+    running: bool = True
+    """An agent is at work on it; False: the next start will be."""
+
+
+class ControlServer:
+    """Listens, one caller after the other, in a thread of its own."""
+
+    def __init__(self, directory: Path, obey: Callable[[Wish, BinaryIO], HandApplied]) -> None:
+        """Listen in `directory`; `obey` returns once it is durable, or raises PackhorseError."""
+        self._obey, self._path = obey, directory / SOCKET_NAME
+        self._listener = unixsockets.listen(self._path, mode=SOCKET_MODE, backlog=listeners.BACKLOG)
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End; a file that is being stored is left half stored, and the caller not answered."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(timeout_s)
+        self._listener.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            with caller:
+                self._serve(caller)
+
+    def _serve(self, caller: socket.socket) -> None:
+        caller.settimeout(HEAR_S)
+        try:
+            answer = self._answer(caller)
+            caller.sendall(msgspec.json.encode(answer) + b"\n")
+        except OSError as error:
+            log.info("caller is gone", extra={"reason": str(error)})
+        except Exception:  # the outermost loop: a caller must not end the thread
+            log.exception("control failed")
+
+    def _answer(self, caller: socket.socket) -> Answer:
+        data, handles = _receive(caller)
+        with contextlib.ExitStack() as opened:
+            streams = [opened.enter_context(os.fdopen(handle, "rb")) for handle in handles]
+            try:
+                wish = msgspec.json.decode(data, type=Wish)
+                if len(streams) != _FDS:
+                    return Answer(error="control: send one file with the question")
+                return Answer(applied=self._obey(wish, streams[0]))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                return Answer(error=f"control: {error}")
+            except (PackhorseError, OSError) as error:
+                log.warning("not applied", extra={"reason": str(error)})
+                return Answer(error=str(error))
+
+
+def _receive(caller: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a line and the files that came with it; OSError if the caller is slow or gone."""
+    data, handles = b"", array.array("i")
+    while not data.endswith(b"\n") and len(data) < MAX_BYTES:
+        part, more, _flags, _address = socket.recv_fds(caller, MAX_BYTES - len(data), _FDS)
+        handles.extend(more)
+        if not part:
+            break
+        data += part
+    return data, list(handles)
+
+
+def ask(run_directory: Path, wish: Wish, file: int) -> Answer:
+    """Return what the agent at work made of a wish for an open file.
+
+    Raises NotRunningError if there is none, ControlError if it refuses or ends before it answers.
+    """
+    path = run_directory / SOCKET_NAME
+    try:
+        asking = unixsockets.connect(path, timeout_s=ANSWER_S)
+    except PermissionError as error:
+        raise ControlError(f"{path}: only root and the agent's own user may do this") from error
+    except OSError as error:
+        raise NotRunningError(f"no agent answers at {path}: {error.strerror or error}") from error
+    data = bytearray()
+    with asking:
+        try:
+            socket.send_fds(asking, [msgspec.json.encode(wish) + b"\n"], [file])
+            while (part := asking.recv(MAX_BYTES)) and len(data) < MAX_BYTES:
+                data += part
+            answer = msgspec.json.decode(data, type=Answer)
+        except (OSError, msgspec.DecodeError) as error:
+            raise ControlError(f"the agent did not answer ({error}): try again") from error
+    if answer.applied is None:
+        raise ControlError(answer.error)
+    return answer

@@ -1,0 +1,41 @@
+"""Stores for the registry under test: what takes `stores` runs once on each kind.
+
+Nothing is imported before it is used: devices' tests run without the registry's libraries.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support import s3
+    from tests.support.postgres import Server
+    from tests.support.registries import Stores
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> "Iterator[Server]":
+    """One server for all tests of this process; its databases last for one test each."""
+    from tests.support import postgres  # noqa: PLC0415 - see above
+
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> "Iterator[s3.Server]":
+    """One server for all tests of this process; a bucket for each that asks for a URL."""
+    from tests.support import s3  # noqa: PLC0415 - see above
+
+    with s3.serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite+directory", "postgresql+s3"])
+def stores(request: pytest.FixtureRequest) -> "Iterator[Stores]":
+    """Where the registry keeps what it keeps: empty, and forgotten after the test."""
+    from tests.support import stores as kinds  # noqa: PLC0415 - see above
+
+    with kinds.KINDS[request.param](request) as made:
+        yield made
