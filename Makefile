@@ -42,6 +42,7 @@ fix: setup ## format, and mend what the linter can mend
 
 reference: setup ## write docs/reference/ anew from the code
 	python scripts/generate_reference.py
+	python scripts/generate_openapi.py
 
 test-matrix: setup parts ## run the device tests on Python 3.10 and 3.13
 	@mkdir -p build/reports

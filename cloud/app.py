@@ -12,6 +12,7 @@ from cloud.api import (
     dependencies,
     deployments,
     devices,
+    diffs,
     downloads,
     errors,
     events,
@@ -68,6 +69,7 @@ def _guarded(app: FastAPI) -> APIRouter:
     for module in (
         models,
         versions,
+        diffs,
         aliases,
         blobs,
         uploads,

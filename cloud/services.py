@@ -109,6 +109,8 @@ class Services:
     """Set when the registry ends: answers without an end are ended."""
     collecting: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever collects garbage."""
+    comparing: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whoever compares two versions."""
     duties: Callable[[], Mapping[str, bool]] = dict
     """Which threads of the registry do their work, by name; /healthz shows them."""
 

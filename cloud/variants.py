@@ -34,7 +34,7 @@ TOLERANCE = 0.02
 """How much of the bundle's quality a variant may lose by default: see Loss."""
 SMALL: Mapping[str, tuple[str, ...]] = {"memory_mb": ("<=2048",)}
 """Whom int8 is for unless something else is said."""
-_TOP_LEVEL = re.compile(r"^\S", re.MULTILINE)
+_TOP_LEVEL = re.compile(r"^[^\s#-]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,17 @@ def add(directory: Path, wish: Wish) -> Made:
 def with_variant(text: str, entry: Mapping[str, object]) -> str:
     """Return a bundle.yaml with one more variant; every other line stays as it is."""
     lines = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=100).splitlines()
-    block = "".join(f"  {line}\n" for line in lines)
     text = text if text.endswith("\n") or not text else text + "\n"
     found = re.search(r"^variants:[ \t]*(\[\][ \t]*)?(#.*)?$\n?", text, re.MULTILINE)
     if found is None:
-        return f"{text}variants:\n{block}"
+        return text + "variants:\n" + "".join(f"  {line}\n" for line in lines)
     following = _TOP_LEVEL.search(text, found.end())
-    while following is not None and text[following.start()] in "#-":
-        following = _TOP_LEVEL.search(text, following.end())
     end = len(text) if following is None else following.start()
-    return f"{text[: found.start()]}variants:\n{text[found.end() : end]}{block}{text[end:]}"
+    present = text[found.end() : end]
+    item = re.search(r"^( *)- ", present, re.MULTILINE)
+    indent = "  " if item is None else item[1]
+    block = "".join(f"{indent}{line}\n" for line in lines)
+    return f"{text[: found.start()]}variants:\n{present}{block}{text[end:]}"
 
 
 def _require_fitting(index: Index, wish: Wish) -> None:
@@ -164,8 +165,8 @@ def _require_little(lost: Loss, wish: Wish) -> None:
         raise InvalidError(
             "tolerance",
             wish.tolerance,
-            f"the variant loses {lost.value:.4g} ({lost.metric} over {lost.rows} rows): calibrate on more"
-            " --examples, or allow it with a higher --tolerance",
+            f"the variant loses {lost.value:.4g} ({lost.metric} over {lost.rows} rows): calibrate"
+            " on more --examples, or allow it with a higher --tolerance",
         )
 
 

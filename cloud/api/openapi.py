@@ -103,7 +103,7 @@ def _problems(path: str, method: str, operation: Mapping[str, Any], *, guarded: 
         (True, {503}),
         (guarded, {401}),
         (guarded and JSON in good.get("content", {}), {406}),
-        ("path" in places, {404}),
+        (bool("path" in places or body), {404}),  # a body may name what is not there, too
         (bool(places or body), {422}),
         (method in {"post", "put", "patch", "delete"}, {409}),
         (method in {"post", "put"}, {507}),

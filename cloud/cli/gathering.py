@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud.cli import login, pulling
+from cloud.cli import login
 from runtime import files
 from runtime.digests import Digest
 
@@ -23,6 +23,7 @@ def gathered(directory: Path) -> "Iterator[tuple[Path, dict[str, Uses]]]":
     That is the author's own directory if there is no such step; else a copy beside which nothing
     is left. Raises AbsentError if there is no such version.
     """
+    from cloud.cli import pulling
     from runtime.bundle.index import Uses
     from runtime.bundle.source import read_source
 

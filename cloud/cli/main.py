@@ -14,6 +14,7 @@ import typer
 
 from cloud.cli import (
     backup,
+    deltas,
     demo,
     deployments,
     devices,
@@ -52,6 +53,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
 app.command()(deployments.deploy)
 app.add_typer(deployments.app, name="deployments")
+app.add_typer(deltas.app, name="delta")
 app.add_typer(telemetry.app, name="telemetry")
 app.command()(history.events)
 app.command()(history.history)

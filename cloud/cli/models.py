@@ -12,6 +12,7 @@ from cloud.cli import (
     completing,
     deleting,
     describing,
+    diffing,
     families,
     listing,
     login,
@@ -30,6 +31,7 @@ app.command()(airgap.export)
 app.command("import")(airgap.load)
 app.command("set")(describing.set_)
 app.command()(families.lineage)
+app.command()(diffing.diff)
 app.command()(deleting.delete)
 app.add_typer(aliases.app, name="alias")
 app.add_typer(variants.app, name="variants")

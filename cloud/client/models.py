@@ -7,6 +7,9 @@ from cloud.client.calls import Calls
 from cloud.transport import path_of
 from runtime import digests
 
+DIFF_TIMEOUT_S = 90.0
+"""The registry gives itself 60 s to compare, and a few to wait for its turn."""
+
 
 class ModelCalls(Calls):
     """Models, their versions and aliases."""
@@ -89,6 +92,12 @@ class ModelCalls(Calls):
         """Return where a version comes from, and what came from it."""
         path = path_of("/models/{}/versions/{}/lineage", name, version)
         return self._transport.get(path, shapes.Family)
+
+    def diff(self, name: str, version: str, to: str) -> shapes.Diff:
+        """Return what lies between a version and another, NAME:VERSION; it may take a minute."""
+        path = path_of("/models/{}/versions/{}/diff", name, version)
+        answer = self._transport.call("GET", path, params={"to": to}, timeout=DIFF_TIMEOUT_S)
+        return shapes.Diff.model_validate_json(answer.content)
 
     def aliases(self, name: str) -> list[shapes.Alias]:
         """Return the aliases of a model, by name."""

@@ -23,6 +23,7 @@ from cloud.shapes.devices import (
     Token,
     Transfer,
 )
+from cloud.shapes.diffs import Diff, FileDiff, SignatureDiff, TensorDiff, UpdateCost
 from cloud.shapes.history import Event, Health, Moment, Run
 from cloud.shapes.models import (
     Alias,
@@ -70,10 +71,12 @@ __all__ = [
     "DeploymentDetail",
     "Device",
     "DeviceProgress",
+    "Diff",
     "Enrol",
     "Enrolled",
     "Event",
     "Family",
+    "FileDiff",
     "Garbage",
     "Health",
     "LabelChanges",
@@ -97,9 +100,12 @@ __all__ = [
     "Replayed",
     "Run",
     "Running",
+    "SignatureDiff",
     "Statement",
+    "TensorDiff",
     "Token",
     "Transfer",
+    "UpdateCost",
     "Upload",
     "Usage",
     "User",

@@ -354,7 +354,7 @@ def test_nobody_sees_the_uploads_of_others(registry: Registry) -> None:
 
     assert registry.bare.get(f"/api/v1/uploads/{upload['id']}").status_code == 401
     for wrong in ("0" * 32, "..%2F..", "x" * 500, upload["id"].upper() + "0"):
-        assert registry.http.get(f"/api/v1/uploads/{wrong}").status_code == 404
+        assert registry.http.get(f"/api/v1/uploads/{wrong}").status_code in {404, 422}
 
 
 def test_clients_are_sent_to_the_store_itself(tmp_path: Path, s3_server: Any) -> None:

@@ -26,7 +26,7 @@ class Rig:
     def __init__(self, directory: Path, rules: Capture | None = None, **spool: Any) -> None:
         self.directory = directory
         self.told = threading.Semaphore(0)
-        start = Start("mod", "ab" * 32, "digits", 3, "", "", (), (), rules or Capture(), ())
+        start = Start("mod", "ab" * 32, "digits", 3, "", "", (), (), rules or Capture(), (), ())
         self.dropped = 0
         self.recorder = Recorder(SpoolWriter(directory, **spool), start, SystemClock(), self._tell)
 
