@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -17,8 +16,8 @@ from typing import BinaryIO
 import msgspec
 
 from edge_agent.errors import ControlError, NotRunningError
+from edge_agent.localserver import LocalServer
 from edge_agent.mind.events import HandApplied
-from edge_agent.workers import listeners
 from runtime import unixsockets
 from runtime.errors import PackhorseError
 
@@ -52,45 +51,26 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ControlServer:
-    """Listens, one caller after the other, in a thread of its own."""
+    """Listens, one caller after the other."""
 
     def __init__(self, directory: Path, obey: Callable[[Wish, BinaryIO], HandApplied]) -> None:
         """Listen in `directory`; `obey` returns once it is durable, or raises PackhorseError."""
-        self._obey, self._path = obey, directory / SOCKET_NAME
-        self._listener = unixsockets.listen(self._path, mode=SOCKET_MODE, backlog=listeners.BACKLOG)
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._obey = obey
+        self._server = LocalServer(
+            directory / SOCKET_NAME, self._serve, name="control", mode=SOCKET_MODE
+        )
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._server.start()
 
     def stop(self, timeout_s: float) -> None:
         """End; a file that is being stored is left half stored, and the caller not answered."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(timeout_s)
-        self._listener.close()
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                caller, _ = self._listener.accept()
-            except OSError:
-                return
-            with caller:
-                self._serve(caller)
+        self._server.stop(timeout_s)
 
     def _serve(self, caller: socket.socket) -> None:
         caller.settimeout(HEAR_S)
-        try:
-            answer = self._answer(caller)
-            caller.sendall(msgspec.json.encode(answer) + b"\n")
-        except OSError as error:
-            log.info("caller is gone", extra={"reason": str(error)})
-        except Exception:  # the outermost loop: a caller must not end the thread
-            log.exception("control failed")
+        caller.sendall(msgspec.json.encode(self._answer(caller)) + b"\n")
 
     def _answer(self, caller: socket.socket) -> Answer:
         data, handles = _receive(caller)

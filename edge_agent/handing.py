@@ -6,7 +6,7 @@ digest, and what becomes of the bundle is decided as if the registry had asked f
 
 import queue
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from edge_agent import desired
 from edge_agent.bundles.porter import Porter
@@ -16,8 +16,10 @@ from edge_agent.errors import ControlError
 from edge_agent.mind.events import Event, HandApplied, HandsAsked, News
 from edge_agent.mind.states import State
 from runtime import files, topics
-from runtime.bundle.archive import Archive, Manifest
 from runtime.errors import InvalidError
+
+if TYPE_CHECKING:
+    from runtime.bundle.archive import Archive, Manifest
 
 OWNER_S = 60.0
 """How long the owner thread may take to answer."""
@@ -44,6 +46,9 @@ class Handing:
         Raises InvalidError, IntegrityError, SpaceError, or ControlError if the owner thread says
         no; what was stored is then swept away with the next garbage.
         """
+        # Lazily: most agents are never told anything by hand, and it costs memory.
+        from runtime.bundle.archive import Archive  # noqa: PLC0415
+
         archive = Archive(file)
         applied = choose(archive.manifest, wish)
         # Nothing refers to the blobs yet: the porter must not take them for garbage meanwhile.
@@ -62,7 +67,7 @@ class Handing:
         return applied
 
 
-def choose(manifest: Manifest, wish: Wish) -> HandApplied:
+def choose(manifest: "Manifest", wish: Wish) -> HandApplied:
     """Return what a wish means; raise InvalidError if it means nothing, or several things."""
     model, _, number = (wish.version or "").partition(":")
     asked = [entry for entry in manifest.versions if entry.asked or model]
@@ -79,7 +84,7 @@ def choose(manifest: Manifest, wish: Wish) -> HandApplied:
     return HandApplied(module, entry.bundle, entry.model, entry.version)
 
 
-def bring(archive: Archive, applied: HandApplied, releases: Releases, reserve_bytes: int) -> None:
+def bring(archive: "Archive", applied: HandApplied, releases: Releases, reserve_bytes: int) -> None:
     """Store the blobs of a bundle that the device lacks.
 
     Raises SpaceError before anything is written if they do not fit, IntegrityError, with what was

@@ -3,22 +3,18 @@
 A socket and not a file: an idle agent writes nothing to the disk.
 """
 
-import contextlib
-import logging
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from edge_agent.errors import NotRunningError
+from edge_agent.localserver import LocalServer
 from edge_agent.workers import listeners
 from runtime import unixsockets
 from runtime.errors import InvalidError
 from runtime.messages import Reported
-
-log = logging.getLogger(__name__)
 
 SOCKET_NAME = "agent.sock"
 TIMEOUT_S = 5.0
@@ -36,46 +32,26 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class StatusServer:
-    """Tells whoever connects; in a thread of its own."""
+    """Tells whoever connects."""
 
     def __init__(self, directory: Path, compose: Callable[[], Status]) -> None:
         """Listen in `directory`; `compose` is called for each question."""
-        self._compose, self._path = compose, directory / SOCKET_NAME
-        self._listener = unixsockets.listen(
-            self._path, mode=listeners.SOCKET_MODE, backlog=listeners.BACKLOG
+        self._compose = compose
+        self._server = LocalServer(
+            directory / SOCKET_NAME, self._answer, name="status", mode=listeners.SOCKET_MODE
         )
-        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._server.start()
 
     def stop(self) -> None:
         """End."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(TIMEOUT_S)
-        self._listener.close()
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                asker, _ = self._listener.accept()
-            except OSError:
-                return
-            with asker:
-                self._answer(asker)
+        self._server.stop(TIMEOUT_S)
 
     def _answer(self, asker: socket.socket) -> None:
         asker.settimeout(TIMEOUT_S)
-        try:
-            asker.sendall(msgspec.json.encode(self._compose()) + b"\n")
-        except OSError:
-            log.debug("status not told")
-        except Exception:  # the outermost loop: a question must not end the thread
-            log.exception("status failed")
+        asker.sendall(msgspec.json.encode(self._compose()) + b"\n")
 
 
 def ask(run_directory: Path) -> Status:

@@ -87,9 +87,9 @@ class Kept:
 
 def listing(bundle: Digest, index: Index) -> Listing:
     """Return what an index says of its bundle."""
-    files = (
-        File(each.path, each.sha256, each.size, each.path == index.model) for each in index.files
-    )
+    models = {index.model, *(each.model for each in index.variants)}
+    models |= {f"{step.directory}/{step.index.model}" for step in index.steps}
+    files = (File(each.path, each.sha256, each.size, each.path in models) for each in index.files)
     return Listing(bundle, index.name, tuple(files))
 
 

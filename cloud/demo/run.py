@@ -33,7 +33,11 @@ def run(*, devices: int, directory: Path | None, keep: bool, json: bool) -> int:
     chosen = _directory(directory)
     names = tuple(f"dev-{number}" for number in range(1, devices + 1))
     demo = Demo(Stage(chosen, names), Steps(Console(stderr=True)))
-    previous = signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    # SIGINT too: it is ignored in whatever a script has put into the background.
+    previous = {
+        number: signal.signal(number, lambda *_: _interrupt())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     failed = True
     try:
         outcome = demo.play(keep=keep)
@@ -50,7 +54,8 @@ def run(*, devices: int, directory: Path | None, keep: bool, json: bool) -> int:
     finally:
         with demo.console.status("stopping ..."):
             demo.stage.stop()
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         _tidy(chosen, demo.console, wanted=directory is not None or (failed and not keep))
     return 1 if failed else 0
 

@@ -80,9 +80,9 @@ def _run(argv: list[str], said: IO[bytes], *, limit_bytes: int, check: Callable[
             os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
             resource.prlimit(child.pid, resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
         while True:
+            check()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return child.wait(POLL_S)
-            check()
     finally:
         child.kill()
         child.wait()

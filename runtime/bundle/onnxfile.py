@@ -6,18 +6,16 @@ is wrong with it.
 """
 
 import mmap
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from runtime.bundle.protobuf import LENGTH, OddError, Walker
 from runtime.errors import InvalidError
 
 MAX_DEPTH = 64
 """Subgraphs within subgraphs."""
 MAX_LOCATIONS = 10_000
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
-_VARINT_BYTES = 10
 
 # What of each message leads to a tensor: message -> field number -> message.
 _WAYS = {
@@ -31,10 +29,6 @@ _WAYS = {
     "tensor": {13: "entry"},
 }
 _KEY, _VALUE = 1, 2
-
-
-class _BrokenError(Exception):
-    """The bytes are no protobuf."""
 
 
 def external_data(model: Path, path: str) -> tuple[str, ...]:
@@ -57,13 +51,15 @@ def locations(model: Path) -> tuple[str, ...]:
     ):
         found: dict[str, None] = {}
         try:
-            for location in _walk(view, 0, len(view), "model", MAX_DEPTH):
+            # No end to the fields: a location must not hide behind a million others.
+            walker = Walker(view, fields_left=sys.maxsize)
+            for location in _walk(walker, 0, len(view), "model", MAX_DEPTH):
                 found[location] = None
                 if len(found) > MAX_LOCATIONS:
                     raise InvalidError(
                         "model", model.name, f"it names more than {MAX_LOCATIONS} files"
                     )
-        except _BrokenError:
+        except OddError:
             return ()
     return tuple(sorted(found))
 
@@ -80,57 +76,27 @@ def _inside(location: str) -> PurePosixPath:
     return path
 
 
-def _walk(view: memoryview, start: int, end: int, message: str, depth: int) -> Iterator[str]:
-    """Yield the locations in a message that lies at view[start:end]."""
+def _walk(walker: Walker, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+    """Yield the locations in a message that lies between two places."""
     if depth < 0:
         raise InvalidError("model", message, f"its graphs nest deeper than {MAX_DEPTH}")
     ways = _WAYS[message]
-    for number, first, last in _fields(view, start, end):
-        inner = ways.get(number)
+    for field in walker.fields(start, end):
+        inner = ways.get(field.number) if field.kind == LENGTH else None
         if inner == "entry":
-            yield from _location(view, first, last)
+            yield from _location(walker, field.start, field.end)
         elif inner is not None:
-            yield from _walk(view, first, last, inner, depth - (inner == "graph"))
+            yield from _walk(walker, field.start, field.end, inner, depth - (inner == "graph"))
 
 
-def _location(view: memoryview, start: int, end: int) -> Iterator[str]:
-    entry = {number: bytes(view[first:last]) for number, first, last in _fields(view, start, end)}
+def _location(walker: Walker, start: int, end: int) -> Iterator[str]:
+    entry = {
+        field.number: bytes(walker.data[field.start : field.end])
+        for field in walker.fields(start, end)
+        if field.kind == LENGTH
+    }
     if entry.get(_KEY) == b"location":
         try:
             yield entry.get(_VALUE, b"").decode()
         except UnicodeDecodeError as error:
             raise InvalidError("model", entry[_VALUE], "name external data in UTF-8") from error
-
-
-def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of each field with a length; skip the others."""
-    at = start
-    while at < end:
-        tag, at = _varint(view, at, end)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            _, at = _varint(view, at, end)
-        elif kind == _BYTES:
-            length, at = _varint(view, at, end)
-            if length > end - at:
-                raise _BrokenError
-            yield number, at, at + length
-            at += length
-        elif kind in _WIDTHS:
-            at += _WIDTHS[kind]
-        else:
-            raise _BrokenError
-
-
-def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
-    """Return a number and where it ends."""
-    value = 0
-    for place in range(_VARINT_BYTES):
-        if at >= end:
-            raise _BrokenError
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:  # noqa: PLR2004 - the bit that says "more follows"
-            return value, at
-    raise _BrokenError

@@ -60,12 +60,16 @@ def main() -> None:
                 rows.append(measure(pair, place, chosen.rounds))
                 say(_sized(rows[-1]))
         whole = [] if chosen.only else planes(chosen.speed_megabytes, place)
+        rungs = [] if chosen.only else ladder(chosen.speed_megabytes, place)
     print_planes(whole)
+    for rung in rungs:
+        cost = "" if rung["s"] is None else f"{rung['s']:.3f} s"
+        say(f"| {rung['step']} | {rung['of_full']:.4f} of the weights | {cost} |")
     speed = next((row for row in rows if row["pair"] == SPEED_PAIR), None)
     if speed is not None:
         print_speed(speed)
     ok = all(row["ok"] for row in rows + whole) and (speed is None or fast(speed))
-    say(json.dumps({"bench": "delta", "pairs": rows, "whole": whole, "ok": ok}))
+    say(json.dumps({"bench": "delta", "pairs": rows, "whole": whole, "ladder": rungs, "ok": ok}))
 
 
 def say(text: str) -> None:
@@ -188,6 +192,41 @@ def planes(megabytes: float, place: Path) -> list[Row]:
             "ok": size <= zstd * PLANES_ZSTD and (zip_nn is None or size <= zip_nn * PLANES_ZIPNN),
         })  # fmt: skip
     return rows
+
+
+def ladder(megabytes: float, place: Path) -> list[Row]:
+    """Return what each step of the fp32 delta saves and costs: from planes to our format."""
+    base = delta_pairs.weights(np.random.default_rng(delta_pairs.SEED), megabytes)
+    tuned = delta_pairs.moved(np.random.default_rng(delta_pairs.SEED + 1), base)
+    size = sum(array.nbytes for array in base.values())
+    halves = [(array, tuned[name]) for name, array in base.items()]
+    split: list[bytes] = []
+
+    def planes_of() -> None:
+        for old, new in halves:
+            residual = delta_pairs.steps(old, new).astype(np.uint32).view(np.uint8).reshape(-1, 4)
+            split.extend(np.ascontiguousarray(residual[:, plane]).tobytes() for plane in range(4))
+
+    seconds = timed(planes_of)
+    packed: list[bytes] = []
+    compressor = zstandard.ZstdCompressor(level=1)
+    seconds += timed(lambda: packed.extend(compressor.compress(plane) for plane in split))
+    order0 = sum(delta_pairs.entropy(np.frombuffer(plane, np.uint8)) for plane in split) / 8
+    bound = sum(delta_pairs.bound(old, new) for old, new in halves)
+    (place / "old").write_bytes(delta_pairs.graph(base))
+    (place / "new").write_bytes(delta_pairs.graph(tuned))
+    took = timed(lambda: make.make(place / "new", place / "delta", old=place / "old"))
+    ours = (place / "delta").stat().st_size
+    return [
+        {
+            "step": "planes of the steps, zstd -1",
+            "of_full": sum(map(len, packed)) / size,
+            "s": seconds,
+        },
+        {"step": "entropy of those planes", "of_full": order0 / size, "s": None},
+        {"step": "entropy given the old exponent", "of_full": bound / size, "s": None},
+        {"step": "ours, whole file", "of_full": ours / size, "s": took},
+    ]
 
 
 def zipnn(data: bytes, name: str) -> int | None:

@@ -65,10 +65,11 @@ def pairs(megabytes: float, speed_megabytes: float) -> Iterator[Pair]:
     yield Pair("opset upgraded", *_opsets(base))
     yield Pair("external data, tuned", _raw(base), _raw(tuned), 0.62)
     yield Pair("safetensors fp32, tuned", save(base), save(tuned), 0.62)
-    yield Pair("safetensors fp16, tuned", save(_fp16(base)), save(_fp16(tuned)), 0.56)
-    yield Pair(
-        "unrelated weights", graph(base), graph(weights(np.random.default_rng(99), megabytes))
-    )
+    farther = _fp16(moved(rng, base, 0.01))
+    yield Pair("safetensors fp16, tuned 1%", save(_fp16(base)), save(farther), 0.56)
+    other = weights(np.random.default_rng(SEED + 1), megabytes)
+    yield Pair("unrelated weights", graph(base), graph(other))
+    yield Pair("trained on (real)", *_trained_on())
     yield from _files()
 
 
@@ -154,15 +155,20 @@ def bound(old: Array, new: Array) -> float:
     """
     bits = old.dtype.itemsize * 8
     exponent = {16: 7 if old.dtype == ml_dtypes.bfloat16 else 10, 32: 23}[bits]
-    before, after = (_ordered(array, bits) for array in (old, new))
-    step = after - before
-    folded = (step << 1) ^ (step >> 63)
+    before, folded = _ordered(old, bits), steps(old, new)
     context = (before & ((1 << (bits - 1)) - 1)) >> exponent
     whole = bits == 16
     symbols = folded if whole else np.frexp(folded.astype(np.float64))[1].astype(np.int64)
     below = 0.0 if whole else float(np.maximum(symbols - 1, 0).sum())
-    counted = [_entropy(symbols[context == each]) for each in np.unique(context)]
+    counted = [entropy(symbols[context == each]) for each in np.unique(context)]
     return (sum(counted) + below) / 8
+
+
+def steps(old: Array, new: Array) -> NDArray[np.int64]:
+    """Return from each weight to the next one the steps in units of the last place, zigzag."""
+    bits = old.dtype.itemsize * 8
+    step = _ordered(new, bits) - _ordered(old, bits)
+    return (step << 1) ^ (step >> 63)
 
 
 def _ordered(array: Array, bits: int) -> NDArray[np.int64]:
@@ -172,7 +178,7 @@ def _ordered(array: Array, bits: int) -> NDArray[np.int64]:
     return np.where(raw & top, (2 * top - 1) - raw, raw | top)
 
 
-def _entropy(symbols: NDArray[np.int64]) -> float:
+def entropy(symbols: NDArray[Any]) -> float:
     """Return the bits that these need together, each by its own frequency."""
     counts = np.unique(symbols, return_counts=True)[1]
     return float(-(counts * np.log2(counts / counts.sum())).sum())

@@ -1,6 +1,7 @@
 """The file in which versions travel where no wire goes."""
 
 import io
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -59,8 +60,9 @@ def test_what_goes_in_comes_out_and_the_file_is_always_the_same(contents: list[b
 
 def test_any_tar_program_can_unpack_it(tmp_path: Path) -> None:
     manifest, blobs = packed(b"one", b"two")
-    with tarfile.open(fileobj=io.BytesIO(written(manifest, blobs)), mode="r:") as tar:
-        tar.extractall(tmp_path, filter="data")
+    (tmp_path / "x.tar").write_bytes(written(manifest, blobs))
+    subprocess.run(["tar", "-xf", "x.tar"], cwd=tmp_path, check=True)
+    with tarfile.open(tmp_path / "x.tar", mode="r:") as tar:
         members = tar.getmembers()
 
     assert (tmp_path / "packhorse.json").read_bytes() == archive.encode(manifest)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.bundle.delta import onnxmap, protobuf
+from runtime.bundle import protobuf
+from runtime.bundle.delta import onnxmap
 from runtime.bundle.delta.onnxmap import OnnxMap
 from runtime.bundle.delta.plan import ElementType, TensorExtent
 from tests.support import delta_graphs

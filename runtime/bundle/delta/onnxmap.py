@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from runtime.bundle.delta.plan import ElementType, TensorExtent
-from runtime.bundle.delta.protobuf import LENGTH, VARINT, Field, OddError, Walker
+from runtime.bundle.protobuf import LENGTH, VARINT, Field, OddError, Walker
 
 TYPES = {
     1: ElementType.FP32, 2: ElementType.INT8, 3: ElementType.INT8, 4: ElementType.INT16,
