@@ -70,10 +70,12 @@ def build(directory: Path, uses: Mapping[str, Uses] | None = None) -> Built:
         steps=steps,
         **{name: getattr(source, name) for name in _AS_WRITTEN},
     )
+    # Read back, so that nothing is registered that a device would refuse. And so that all empty
+    # tuples are the one that counts as left out: Python 3.10 makes others, and another identity.
+    made = index.decode(index.encode(made))
     index_bytes = index.encode(made)
     blobs = {entry.sha256: found[path] for path, entry in entries.items()}
-    # Read back, so that nothing is registered that a device would refuse.
-    return Built(index.decode(index_bytes), index_bytes, digests.of_bytes(index_bytes), blobs)
+    return Built(made, index_bytes, digests.of_bytes(index_bytes), blobs)
 
 
 _AS_WRITTEN = (
