@@ -6,8 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,60 +19,17 @@ from runtime import digests
 from runtime.errors import InvalidError
 from tests.support import bundle_sources, registries
 from tests.support.brokers import eventually
+from tests.support.command_line import Run
 from tests.support.fleet import add_records, converge
 from tests.support.registries import Registry
 
 NOWHERE = "https://127.0.0.1:9"
 
 
-@dataclass
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        """What it printed for scripts."""
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with registries.running(tmp_path / "data") as running:
         yield running
-
-
-@pytest.fixture
-def run(
-    registry: Registry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Run]:
-    """Run `packhorse` against a registry behind TLS, as somebody who has logged in."""
-    ca = tmp_path / "ca.pem"
-    ca.write_text(registry.services.authority.ca_pem)
-    with registries.listening(registry) as url:
-        monkeypatch.setenv("PACKHORSE_CONFIG", str(tmp_path / "config" / "login.json"))
-        monkeypatch.setenv("PACKHORSE_URL", url)
-        monkeypatch.setenv("PACKHORSE_KEY", registry.key)
-        monkeypatch.setenv("PACKHORSE_CA", str(ca))
-
-        def packhorse(*arguments: str | Path) -> Ran:
-            monkeypatch.setattr(sys, "argv", ["packhorse", *map(str, arguments)])
-            capsys.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                main.main()
-            out, err = capsys.readouterr()
-            return Ran(int(ended.value.code or 0), out, err)
-
-        yield packhorse
 
 
 def bundle(directory: Path, *, factor: float = 2.0) -> Path:

@@ -1,8 +1,8 @@
 """What `packhorse models` makes of a path: bundles, bare files, pickles that are refused."""
 
+import dataclasses
 import pickle
 import re
-import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,9 +12,10 @@ import pytest
 from cloud.cli import main
 from tests.support import models, registries, scripts
 from tests.support.bundle_sources import write_model
+from tests.support.command_line import Run
 from tests.support.registries import Registry
 
-Run = Callable[..., tuple[int, str, str]]
+Packhorse = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -24,32 +25,13 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def packhorse(
-    registry: Registry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Run]:
-    """Run `packhorse`, as somebody who has logged in; return exit code, stdout and stderr."""
-    (tmp_path / "ca.pem").write_text(registry.services.authority.ca_pem)
-    with registries.listening(registry) as url:
-        monkeypatch.setenv("PACKHORSE_CONFIG", str(tmp_path / "login.json"))
-        monkeypatch.setenv("PACKHORSE_URL", url)
-        monkeypatch.setenv("PACKHORSE_KEY", registry.key)
-        monkeypatch.setenv("PACKHORSE_CA", str(tmp_path / "ca.pem"))
-
-        def run(*arguments: str | Path) -> tuple[int, str, str]:
-            monkeypatch.setattr(sys, "argv", ["packhorse", *map(str, arguments)])
-            capsys.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                main.main()
-            return (int(ended.value.code or 0), *capsys.readouterr())
-
-        yield run
+def packhorse(run: Run) -> Packhorse:
+    """Run `packhorse`; return exit code, stdout and stderr."""
+    return lambda *arguments: dataclasses.astuple(run(*arguments))
 
 
 def test_a_bare_onnx_file_is_pushed_with_a_bundle_yaml_that_is_shown(
-    packhorse: Run, tmp_path: Path
+    packhorse: Packhorse, tmp_path: Path
 ) -> None:
     write_model(tmp_path / "model.onnx", external="weights.bin")
 
@@ -61,7 +43,9 @@ def test_a_bare_onnx_file_is_pushed_with_a_bundle_yaml_that_is_shown(
     assert (tmp_path / "pulled" / "weights.bin").exists()
 
 
-def test_the_run_of_an_mlflow_model_becomes_its_lineage(packhorse: Run, tmp_path: Path) -> None:
+def test_the_run_of_an_mlflow_model_becomes_its_lineage(
+    packhorse: Packhorse, tmp_path: Path
+) -> None:
     saved = tmp_path / "saved"
     models.write(saved / "model.onnx", models.linear_model())
     (saved / "MLmodel").write_text("run_id: abc123\nflavors: {onnx: {data: model.onnx}}\n")
@@ -73,7 +57,7 @@ def test_the_run_of_an_mlflow_model_becomes_its_lineage(packhorse: Run, tmp_path
     assert '"run": "mine"' in packhorse("models", "lineage", "own", "--json")[1]
 
 
-def test_a_pickle_is_refused_and_told_how_to_allow_it(packhorse: Run, tmp_path: Path) -> None:
+def test_a_pickle_is_refused_and_told_how_to_allow_it(packhorse: Packhorse, tmp_path: Path) -> None:
     bundle = scripts.write(tmp_path / "bundle")
     (bundle / "weights.dat").write_bytes(pickle.dumps(Fraction(1, 3)))
 
@@ -84,7 +68,7 @@ def test_a_pickle_is_refused_and_told_how_to_allow_it(packhorse: Run, tmp_path: 
     assert "start the registry with --allow pickle" in err
 
 
-def test_a_script_is_pushed_checked_and_shown(packhorse: Run, tmp_path: Path) -> None:
+def test_a_script_is_pushed_checked_and_shown(packhorse: Packhorse, tmp_path: Path) -> None:
     bundle = scripts.write(
         tmp_path / "bundle", yaml=scripts.SIGNATURE + scripts.CHECK + "requirements: r.txt\n"
     )
@@ -97,7 +81,7 @@ def test_a_script_is_pushed_checked_and_shown(packhorse: Run, tmp_path: Path) ->
         assert re.search(f"^{line} *$", shown, re.MULTILINE)
 
 
-def test_what_init_keeps_is_a_bundle_like_any(packhorse: Run, tmp_path: Path) -> None:
+def test_what_init_keeps_is_a_bundle_like_any(packhorse: Packhorse, tmp_path: Path) -> None:
     models.write(tmp_path / "Wear.onnx", models.linear_model())
 
     code, out, _ = packhorse("models", "init", tmp_path / "Wear.onnx", "-o", tmp_path / "wear")
@@ -112,7 +96,7 @@ def test_what_init_keeps_is_a_bundle_like_any(packhorse: Run, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["gone.onnx", "wear.pkl", "wear.onnx"])
 def test_what_is_no_model_is_one_clear_message_and_leaves_nothing(
-    packhorse: Run, tmp_path: Path, name: str
+    packhorse: Packhorse, tmp_path: Path, name: str
 ) -> None:
     for wrong in ("wear.pkl", "wear.onnx"):
         (tmp_path / wrong).write_bytes(b"x")
@@ -126,7 +110,7 @@ def test_what_is_no_model_is_one_clear_message_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_permission_is_refused(packhorse: Run, tmp_path: Path) -> None:
+def test_an_unknown_permission_is_refused(packhorse: Packhorse, tmp_path: Path) -> None:
     code, _, err = packhorse("models", "push", tmp_path, "--allow", "pickles")
 
     assert code == main.BAD_INPUT

@@ -1,6 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +11,17 @@ from runtime.digests import Digest
 from runtime.messages import ModuleReport, Phase, Reported, RunningVersion
 from runtime.topics import DeviceId
 from tests.support import receivers, registries
+from tests.support.command_line import Run
 from tests.support.registries import Registry
 
 NOW = 1_800_000_000.0
 ONE = Digest("ab" * 32)
 
 
-@dataclass
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with registries.running(tmp_path / "data", webhook_networks="127.0.0.0/8") as running:
         yield running
-
-
-@pytest.fixture
-def run(
-    registry: Registry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Run]:
-    """Run `packhorse` in this process, against a registry behind TLS."""
-    ca = tmp_path / "ca.pem"
-    ca.write_text(registry.services.authority.ca_pem)
-    with registries.listening(registry) as url:
-        monkeypatch.setenv("PACKHORSE_CONFIG", str(tmp_path / "none.json"))
-        monkeypatch.setenv("PACKHORSE_URL", url)
-        monkeypatch.setenv("PACKHORSE_KEY", registry.key)
-        monkeypatch.setenv("PACKHORSE_CA", str(ca))
-
-        def once(*words: str) -> Ran:
-            monkeypatch.setattr("sys.argv", ["packhorse", *words])
-            with pytest.raises(SystemExit) as ended:
-                main.main()
-            said = capsys.readouterr()
-            code = ended.value.code
-            return Ran(code if isinstance(code, int) else 0, said.out, said.err)
-
-        yield once
 
 
 def report(registry: Registry) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cloud.cli import completing, main
-from tests.support import bundle_sources, command_line, registries
+from tests.support import bundle_sources, registries
 from tests.support.command_line import Run
 from tests.support.registries import Registry
 
@@ -14,17 +14,6 @@ from tests.support.registries import Registry
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with registries.running(tmp_path / "data") as running:
         yield running
-
-
-@pytest.fixture
-def run(
-    registry: Registry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Run]:
-    with command_line.logged_in(registry, tmp_path, monkeypatch, capsys) as packhorse:
-        yield packhorse
 
 
 def test_all_that_is_said_at_a_push_is_shown(run: Run, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cloud.registry import models
 from cloud.storage.encodings import Recipe
 from runtime import digests
 from runtime.bundle import encodings
-from tests.support import command_line, deltas, registries, registry_rows
+from tests.support import deltas, registries, registry_rows
 from tests.support.command_line import Run
 from tests.support.registries import Registry, Stores
 
@@ -32,17 +32,6 @@ WIDTH, HIDDEN = 64, 128
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with registries.running(tmp_path / "data") as running:
         yield running
-
-
-@pytest.fixture
-def run(
-    registry: Registry,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Run]:
-    with command_line.logged_in(registry, tmp_path, monkeypatch, capsys) as packhorse:
-        yield packhorse
 
 
 def weights(seed: int = 0) -> dict[str, Any]:
