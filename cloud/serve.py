@@ -105,6 +105,7 @@ class _Registry:
         self._services.notifier.subscribe(Change.DEVICES, self._devices_changed)
         # Without a public URL of its own, devices download from where they enrolled.
         base_url = settings.public_url or ""
+        self._sender = Sender(self._services)
         self._wire = Wire(self._services, self._broker.login, self._crew, base_url=base_url)
         self._http = WebServer(self._http_config())
 
@@ -136,8 +137,7 @@ class _Registry:
         maker = Maker(self._services)
         self._crew.start("deltas", lambda: maker.run(self._crew.stopping))
         self._crew.start("gc", lambda: collector.every(interval_s, self._crew.stopping))
-        sender = Sender(self._services)
-        self._crew.start("webhooks", lambda: sender.run(self._crew.stopping))
+        self._crew.start("webhooks", lambda: self._sender.run(self._crew.stopping))
         self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
         deadline = time.monotonic() + CONNECT_S
         pause = threading.Event()
@@ -158,6 +158,7 @@ class _Registry:
     def _stop(self) -> None:
         self._http.should_exit = True
         self._crew.stopping.set()
+        self._sender.stop()
         self._wire.part()
         left = self._crew.stop(self._settings.drain_s + STOP_S)
         if left:

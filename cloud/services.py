@@ -120,8 +120,8 @@ class Services:
         return Sealer.open(self.settings.secrets_directory)
 
     def __post_init__(self) -> None:
-        """Make what sweeps a directory at its start before any thread can use it."""
-        _ = self.uploads
+        """Make what sweeps a directory, or makes a key in it, before any thread can use it."""
+        _ = self.uploads, self.sealer
 
     @functools.cached_property
     def presence(self) -> Presence:

@@ -144,6 +144,8 @@ class Agent:
             if isinstance(effect, Forget | StartSources):
                 # Whoever reads now tells anew what cannot be read.
                 self._account.forget(f"source {effect.module} ")
+            if isinstance(effect, Forget):
+                self._note(f"fetch {effect.module}", "")
             self._hands.do(effect)
         self._account.state = self._state
         self._tell(before)

@@ -37,11 +37,11 @@ def apply(data: Path, file: Path, *, module: str | None, version: str | None) ->
         raise InvalidError("data", str(data), "name the directory of an agent")
     wish = Wish(module=module, version=version)
     with _open(file) as stream:
+        _become_owner(data)  # before a byte is read: nobody vouches for the file
         archive = Archive(stream)
         handing.choose(archive.manifest, wish)
         with contextlib.suppress(NotRunningError):
             return control.ask(data / "run", wish, stream.fileno())
-        _become_owner(data)
         with datalock.held(data, mode=0o750):
             return _in_place_of_the_agent(data, archive, wish)
 

@@ -4,7 +4,6 @@ One line of JSON with an open file attached goes in, one line comes out. The fil
 over, not its name: the agent may not be allowed to look where the person keeps it.
 """
 
-import array
 import contextlib
 import logging
 import os
@@ -73,14 +72,14 @@ class ControlServer:
         caller.sendall(msgspec.json.encode(self._answer(caller)) + b"\n")
 
     def _answer(self, caller: socket.socket) -> Answer:
-        data, handles = _receive(caller)
         with contextlib.ExitStack() as opened:
-            streams = [opened.enter_context(os.fdopen(handle, "rb")) for handle in handles]
+            data, handles = _receive(caller, opened)
             try:
                 wish = msgspec.json.decode(data, type=Wish)
-                if len(streams) != _FDS:
+                if len(handles) != _FDS:
                     return Answer(error="control: send one file with the question")
-                return Answer(applied=self._obey(wish, streams[0]))
+                with os.fdopen(handles[0], "rb", closefd=False) as stream:
+                    return Answer(applied=self._obey(wish, stream))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 return Answer(error=f"control: {error}")
             except (PackhorseError, OSError) as error:
@@ -88,16 +87,22 @@ class ControlServer:
                 return Answer(error=str(error))
 
 
-def _receive(caller: socket.socket) -> tuple[bytes, list[int]]:
-    """Return a line and the files that came with it; OSError if the caller is slow or gone."""
-    data, handles = b"", array.array("i")
-    while not data.endswith(b"\n") and len(data) < MAX_BYTES:
+def _receive(caller: socket.socket, opened: contextlib.ExitStack) -> tuple[bytes, list[int]]:
+    """Return a line and the files that came with it, which `opened` closes in any case.
+
+    Raises OSError if the caller is slow or gone.
+    """
+    data = b""
+    handles: list[int] = []
+    while not data.endswith(b"\n") and len(data) < MAX_BYTES and len(handles) <= _FDS:
         part, more, _flags, _address = socket.recv_fds(caller, MAX_BYTES - len(data), _FDS)
-        handles.extend(more)
+        for handle in more:
+            opened.callback(os.close, handle)
+            handles.append(handle)
         if not part:
             break
         data += part
-    return data, list(handles)
+    return data, handles
 
 
 def ask(run_directory: Path, wish: Wish, file: int) -> Answer:

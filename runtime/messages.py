@@ -223,7 +223,7 @@ def decode(kind: type[Message], payload: bytes) -> Message:
         )
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(kind.__name__, payload[:80], str(error)) from error
 
 

@@ -102,9 +102,11 @@ class EventStream(Response):
             await asyncio.gather(talking, leaving, return_exceptions=True)
 
     async def _talk(self, send: Send) -> None:
+        # Before the start of the answer: a database that fails is still a problem of its own.
+        newest = await to_thread.run_sync(self._newest)
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await asyncio.wait_for(send(start), SLOW_S)
-        await self._place(send)
+        await self._place(send, newest)
         stopping = self._streams.services.stopping
         quiet_s = 0.0
         while not stopping.is_set():
@@ -134,13 +136,12 @@ class EventStream(Response):
                 break
         return self._loop.time() - began
 
-    async def _place(self, send: Send) -> None:
+    async def _place(self, send: Send, newest: int) -> None:
         """Begin where the reader left off, or now.
 
         A reader that has seen more than there is read from a registry that was later restored from
         a backup. It is told, and goes on from what is there.
         """
-        newest = await to_thread.run_sync(self._newest)
         if self._after is None:
             self._after = newest
         elif self._after > newest:

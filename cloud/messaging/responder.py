@@ -18,7 +18,7 @@ from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.registry import desired
 from cloud.services import Services
-from runtime import messages
+from runtime import digests, messages
 from runtime.errors import InvalidError, LinkError, PackhorseError
 from runtime.link import Received
 from runtime.messages import FetchRequest, FetchResponse, Offer
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 GROUP = 16
 MAX_ID_CHARACTERS = 128
+MAX_ENCODINGS = 32
 _LOOK_S = 0.5
 
 
@@ -69,7 +70,7 @@ class Responder:
     def answer(self, device: DeviceId, request: FetchRequest) -> FetchResponse:
         """Return an offer for each blob that was asked for, or why there is none."""
         try:
-            _require_few(request)
+            _require_sane(request)
             with self._services.reading() as session:
                 refused = _refusal(session, device, request)
             if refused is not None:
@@ -109,14 +110,19 @@ def _read(arrival: Arrival) -> FetchRequest:
     return request
 
 
-def _require_few(request: FetchRequest) -> None:
-    """Raise InvalidError if a request names too much."""
-    for field, named, most in (
-        ("blobs", request.blobs, messages.MAX_OFFER_BLOBS),
-        ("held", request.held, messages.MAX_HELD_BUNDLES),
+def _require_sane(request: FetchRequest) -> None:
+    """Raise InvalidError if a request names too much, or what cannot be."""
+    for field, named, kind, most in (
+        ("blobs", request.blobs, "digests", messages.MAX_OFFER_BLOBS),
+        ("held", request.held, "digests", messages.MAX_HELD_BUNDLES),
+        ("encodings", request.encodings, "encodings", MAX_ENCODINGS),
     ):
         if len(named) > most:
-            raise InvalidError(field, f"{len(named)} digests", f"name at most {most} at once")
+            raise InvalidError(field, f"{len(named)} {kind}", f"name at most {most} at once")
+    for blob in request.blobs:
+        digests.parse(blob, "blobs")
+    if request.memory_bytes is not None and request.memory_bytes < 0:
+        raise InvalidError("memory_bytes", request.memory_bytes, "say 0 if there is none")
 
 
 def _fitting(response: FetchResponse) -> FetchResponse:

@@ -6,12 +6,12 @@ shown twice and none left out that was there all the time, whatever is registere
 """
 
 import base64
-import binascii
 import json
 import operator
 from dataclasses import dataclass
 from typing import Any as Anything
 
+import msgspec
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
@@ -76,12 +76,10 @@ def models(session: Session, wanted: Wanted) -> Found:
     return _page(session, wanted, col(_entry.newest))
 
 
-def statement(wanted: Wanted, among: Clause | None = None) -> sa.Select[Anything]:
+def _statement(wanted: Wanted, among: Clause) -> sa.Select[Anything]:
     """Return the SQL of a search, for one row more than a page has."""
     columns, down = _order(wanted.sort)
-    query = sa.select(*columns, col(_entry.model), col(_entry.version))
-    if among is not None:
-        query = query.where(among)
+    query = sa.select(*columns, col(_entry.model), col(_entry.version)).where(among)
     condition = _compile(query_reader.parse(wanted.query))
     if condition is not None:
         query = query.where(condition)
@@ -94,7 +92,7 @@ def statement(wanted: Wanted, among: Clause | None = None) -> sa.Select[Anything
 
 
 def _page(session: Session, wanted: Wanted, among: Clause) -> Found:
-    rows = session.connection().execute(statement(wanted, among)).all()
+    rows = session.connection().execute(_statement(wanted, among)).all()
     shown = rows[: wanted.limit]
     following = _cursor(wanted.sort, shown[-1][:-2]) if len(rows) > wanted.limit else None
     return Found(tuple((row[-2], row[-1]) for row in shown), following)
@@ -118,8 +116,10 @@ def _read_cursor(wanted: Wanted) -> list[Anything]:
     """Return the values behind which to go on; raise InvalidError for a foreign cursor."""
     text = wanted.cursor or ""
     try:
-        plain = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
+        plain = msgspec.json.decode(
+            base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+        )
+    except (ValueError, RecursionError):
         plain = None
     columns, _down = _order(wanted.sort)
     kinds = [str if column is _COLUMNS["name"] else (int, float) for column in columns]

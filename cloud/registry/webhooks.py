@@ -32,7 +32,7 @@ class Wish:
 
     url: str
     kinds: Sequence[str] = ()
-    """None: all."""
+    """Empty: all."""
     secret: str | None = None
     """None: a new one."""
     description: str = ""

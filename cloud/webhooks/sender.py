@@ -12,7 +12,6 @@ import queue
 import random
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -77,12 +76,21 @@ class Sender:
             self._woken = True
             self._work.notify()
 
+    def stop(self) -> None:
+        """Let `run` see that it shall stop."""
+        self.wake()
+
     def run(self, stopping: threading.Event) -> None:
-        """Send until `stopping`; a message under way then is sent again at the next start."""
+        """Send until `stopping`; a message under way then is sent again at the next start.
+
+        Set `stopping`, then call `stop`: it may be waiting for work.
+        """
         self._services.notifier.subscribe(Change.EVENTS, self.wake)
         for number in range(SENDERS):
             # Daemons: a receiver that takes its time does not hold up the end of the process.
-            threading.Thread(target=self._send_all, name=f"webhook-{number}", daemon=True).start()
+            threading.Thread(
+                target=self._send_all, args=(stopping,), name=f"webhook-{number}", daemon=True
+            ).start()
         try:
             wait_s = 0.0
             while not stopping.is_set():
@@ -122,25 +130,25 @@ class Sender:
                 self._queue.put(row.id)
         return next_look_s
 
-    def _send_all(self) -> None:
+    def _send_all(self, stopping: threading.Event) -> None:
         while (webhook := self._queue.get()) is not None:
             again = False
             try:
-                again = self._send_some(webhook)
+                again = self._send_some(webhook, stopping)
             except (OperationalError, SealError) as error:
                 log.warning("webhook cannot be told", extra={"webhook": webhook, "why": str(error)})
-                time.sleep(_TROUBLE_S)
+                stopping.wait(_TROUBLE_S)
             except Exception:
                 log.exception("webhook cannot be told", extra={"webhook": webhook})
-                time.sleep(_TROUBLE_S)
+                stopping.wait(_TROUBLE_S)
             with self._work:
                 self._busy.discard(webhook)
             if again:
                 self.wake()
 
-    def _send_some(self, webhook: str) -> bool:
-        """Send up to BATCH messages; say whether there may be more."""
-        return all(self.send_next(webhook) for _ in range(BATCH))
+    def _send_some(self, webhook: str, stopping: threading.Event) -> bool:
+        """Send up to BATCH messages, none after `stopping`; say whether there may be more."""
+        return all(not stopping.is_set() and self.send_next(webhook) for _ in range(BATCH))
 
     def send_next(self, webhook: str) -> bool:
         """Send the next message and write down what came of it; say whether it was taken."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edge_agent.bundles.doubts import Doubts
 from edge_agent.bundles.patience import Patience
-from runtime import messages
+from runtime import digests, messages
 from runtime.bundle import encodings, index
 from runtime.digests import Digest
 from runtime.errors import InvalidError, LinkError
@@ -95,6 +95,8 @@ def require_sane(offer: Offer, known: Collection[str], size: int | None) -> Offe
         raise InvalidError("offer.encoding", offer.encoding, "offer one that was asked for")
     if (offer.base is None) == (offer.encoding in encodings.BUILDING):
         raise InvalidError("offer.base", offer.base, f"{offer.encoding} says otherwise")
+    if offer.base is not None:
+        digests.parse(offer.base, "offer.base")  # it becomes part of a file's name
     limit = index.MAX_INDEX_BYTES if size is None else size
     if not 0 <= offer.size <= limit or (size is not None and offer.size != size):
         raise InvalidError("offer.size", offer.size, f"blob {offer.blob} has {limit} bytes")

@@ -193,7 +193,9 @@ def _job(
         case JobFailed():
             return faults.job_failed(module, turn, event)
         case Fetched():
-            module = replace(module, transfer=event.transfer)
+            pursued, wanted = module.pursued, module.wanted
+            if pursued is not None and wanted is not None and pursued.bundle == wanted.bundle:
+                module = replace(module, transfer=event.transfer)  # else what runs was mended
             return replace(module, job=0, retries=0, trouble="", stage=Phase.VERIFYING)
     if modules.same(module.pursued, module.running):
         # What runs could not be loaded, and its files are whole now.

@@ -60,7 +60,8 @@ def encode(encoding: str, source: Path, target: Path, *, base: Path | None = Non
 def encode_zstd(source: Path, target: Path) -> None:
     """Durably write `source`, compressed, to `target`: the same bytes every time.
 
-    A device that is half-way through a download goes on even if this was made again.
+    A device that is half-way through a download goes on even if this was made again. Raises
+    SpaceError if the disk is full.
     """
     size = source.stat().st_size
     compressor = zstandard.ZstdCompressor(
@@ -68,7 +69,11 @@ def encode_zstd(source: Path, target: Path) -> None:
             _LEVEL, source_size=size, write_checksum=True
         )
     )
-    with source.open("rb") as plain, files.replacing(target) as encoded:
+    with (
+        files.explaining_full_disk(target, size),
+        source.open("rb") as plain,
+        files.replacing(target) as encoded,
+    ):
         compressor.copy_stream(plain, encoded, size=size)
 
 

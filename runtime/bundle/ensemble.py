@@ -16,6 +16,7 @@ ensemble gives every output that no step takes, under its own name. Types and sh
 when the bundle is built and again by whoever loads it.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Node:
     inputs: Mapping[str, str]
     """Input of the step to where it comes from: NAME (of the ensemble) or STEP.OUTPUT."""
     signature: Signature
+
+    @functools.cached_property
+    def outputs(self) -> Mapping[str, TensorSpec]:
+        """What the step gives, by name."""
+        return {spec.name: spec for spec in self.signature.outputs}
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,9 @@ def _spec_of(source: str, by_name: Mapping[str, Node], field: str) -> TensorSpec
     if node is None or not output:
         steps = ", ".join(by_name)
         raise InvalidError(field, source, f"write STEP.OUTPUT; the steps are {steps}")
-    for spec in node.signature.outputs:
-        if spec.name == output:
-            return spec
-    outputs = ", ".join(spec.name for spec in node.signature.outputs)
-    raise InvalidError(field, source, f"step {step} gives {outputs}")
+    if output not in node.outputs:
+        raise InvalidError(field, source, f"step {step} gives {', '.join(node.outputs)}")
+    return node.outputs[output]
 
 
 def _require_fit(given: TensorSpec, wanted: TensorSpec, field: str, source: str) -> None:

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
+from runtime.bundle import names
 from runtime.bundle.fields import Fields
 from runtime.errors import InvalidError
 
 FOLDER = "steps"
-_NAME = re.compile(r"[a-z0-9-]{1,63}")
 _USE = re.compile(r"([a-z0-9-]{1,63}):([0-9]{1,9})")
 
 
@@ -42,9 +42,7 @@ def outputs(top: Fields) -> dict[str, str]:
 
 
 def _step(each: Fields) -> StepSource:
-    name = each.text("name", required=True)
-    if not _NAME.fullmatch(name):
-        raise InvalidError(each.field("name"), name, "use 1 to 63 of a-z, 0-9 and '-'")
+    name = names.require(each.text("name", required=True), each.field("name"))
     if ("use" in each) == ("bundle" in each):
         raise InvalidError(each.field("use"), None, "write use: NAME:VERSION, or bundle: DIRECTORY")
     inputs = each.fields("inputs", None)

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from runtime import digests, files, messages
-from runtime.bundle import ensemble
+from runtime import digests, messages
+from runtime.bundle import conditions, ensemble, names
 from runtime.bundle.signature import DataType as DataType  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import Signature as Signature  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import TensorSpec as TensorSpec  # noqa: PLC0414 - for those who import it here
@@ -20,10 +20,8 @@ from runtime.errors import InvalidError
 FORMAT = 1
 MAX_INDEX_BYTES = 4 * 1024 * 1024
 MAX_FILES = 10_000
-MAX_PATH_BYTES = 1024
-MAX_NAME_BYTES = 255
-"""What every file system takes as one part of a path."""
 MAX_REQUIREMENTS = 1000
+MAX_VARIANTS = 32
 
 Kind = Literal["onnx", "python", "ensemble"]
 """Who makes the outputs: the graph in `model`, run() of the script in `entry`, or `steps`."""
@@ -177,7 +175,7 @@ def decode(data: bytes) -> Index:
             )
         _require_known_kind(plain)
         index = msgspec.convert(plain, Index)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError("index", data[:80], str(error)) from error
     validate(index)
     return index
@@ -195,26 +193,27 @@ def validate(index: Index) -> None:
     _validate_files(index)
     if index.kind == "python" and index.entry is None:
         raise InvalidError("entry", None, "kind python needs a script with run()")
-    if index.kind == "onnx" and not index.model:
-        raise InvalidError("model", index.model, "name the ONNX file")
+    if index.variants and index.kind != "onnx":
+        raise InvalidError("variants", len(index.variants), "only kind onnx has variants")
     if index.kind == "ensemble":
         _validate_steps(index)
+    elif index.steps:
+        raise InvalidError("steps", len(index.steps), "only kind ensemble has steps")
     if len(index.requirements) > MAX_REQUIREMENTS:
         raise InvalidError(
             "requirements", len(index.requirements), f"list at most {MAX_REQUIREMENTS}"
         )
-    paths = {entry.path for entry in index.files}
-    check = index.check or Check(inputs="")
-    for field, path in (
-        ("model", index.model),
-        ("entry", index.entry),
-        ("check.inputs", check.inputs),
-        ("check.outputs", check.outputs),
-        ("card", index.card),
-        *((f"variants[{each.name}].model", each.model) for each in index.variants),
-    ):
-        if path and path not in paths:
-            raise InvalidError(field, path, "name a file of the bundle")
+    _validate_variants(index.variants)
+    for seen in (None, *index.variants):
+        _validate_references(index, seen)
+
+
+def files_of(index: Index, variant: Variant | None) -> tuple[FileEntry, ...]:
+    """Return the files that a device with a variant needs; None: with the top level."""
+    foreign = {path for each in index.variants if each is not variant for path in each.only}
+    if variant is not None:
+        foreign.update(index.only)
+    return tuple(entry for entry in index.files if not foreign or entry.path not in foreign)
 
 
 def wiring(index: Index) -> ensemble.Wiring:
@@ -238,9 +237,42 @@ def _validate_steps(index: Index) -> None:
     if wiring(index).signature != index.signature:
         raise InvalidError("signature", "…", "it is not what the steps take and give: build again")
     for step in index.steps:
+        names.require(step.name, "steps.name")
         if step.index.kind == "ensemble":
             raise InvalidError(f"steps[{step.name}]", "ensemble", "list its steps here instead")
         validate(step_index(index, step))
+
+
+def _validate_variants(variants: tuple[Variant, ...]) -> None:
+    called = [each.name for each in variants]
+    if len(called) > MAX_VARIANTS:
+        raise InvalidError("variants", len(called), f"give at most {MAX_VARIANTS}")
+    if len(set(called)) != len(called):
+        raise InvalidError("variants", called, "give each variant its own name")
+    for number, each in enumerate(variants):
+        names.require_variant(each.name, f"variants[{number}].name")
+        for fact, texts in each.when.items():
+            for text in texts:
+                conditions.require(text, f"variants[{number}].when.{fact}")
+
+
+def _validate_references(index: Index, variant: Variant | None) -> None:
+    """Raise InvalidError unless a device with a variant, or with none, has what is named for it."""
+    paths = {entry.path for entry in files_of(index, variant)}
+    own = index if variant is None else variant
+    prefix = "" if variant is None else f"variants[{variant.name}]."
+    if index.kind == "onnx" and not own.model:
+        raise InvalidError(f"{prefix}model", own.model, "name the ONNX file")
+    check = own.check or index.check or Check(inputs="")
+    for field, path in (
+        (f"{prefix}model", own.model),
+        ("entry", index.entry),
+        (f"{prefix}check.inputs", check.inputs),
+        (f"{prefix}check.outputs", check.outputs),
+        ("card", index.card),
+    ):
+        if path and path not in paths:
+            raise InvalidError(field, path, "name a file of the bundle")
 
 
 def _validate_files(index: Index) -> None:
@@ -251,19 +283,7 @@ def _validate_files(index: Index) -> None:
     if twice:
         raise InvalidError("files", twice, "list each once")
     for entry in index.files:
-        _validate_path(entry.path)
+        names.require_path(entry.path, "files.path")
         digests.parse(entry.sha256, f"files[{entry.path}].sha256")
         if entry.size < 0:
             raise InvalidError(f"files[{entry.path}].size", entry.size, "give bytes, 0 or more")
-
-
-def _validate_path(path: str) -> None:
-    parts = files.relative_path(path, "files.path").parts
-    if len(path.encode()) > MAX_PATH_BYTES or any(len(p.encode()) > MAX_NAME_BYTES for p in parts):
-        raise InvalidError(
-            "files.path",
-            path,
-            f"use at most {MAX_PATH_BYTES} bytes, {MAX_NAME_BYTES} between two '/'",
-        )
-    if parts[0].startswith("."):
-        raise InvalidError("files.path", path, "names that start with '.' are Packhorse's own")

@@ -44,6 +44,9 @@ _LZMA_MEMORY = 64 << 20
 _ZIP = b"PK\x03\x04"
 _END = b"PK\x05\x06"
 _END_BYTES = 22
+_END64 = b"PK\x06\x06"
+_LOCATOR64 = b"PK\x06\x07"
+_END64_BYTES, _LOCATOR64_BYTES = 56, 20
 _MAX_COMMENT = 0xFFFF
 
 
@@ -138,13 +141,19 @@ def _zip_holds_pickle(file: BinaryIO) -> bool:
 
 
 def _directory_bytes(file: BinaryIO) -> int:
-    """Return how long a zip's list of members says it is; 0 if there is none."""
+    """Return how long a zip's list of members says it is, as zipfile finds it; 0 without one."""
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - _END_BYTES - _MAX_COMMENT))
+    ends = _END64_BYTES + _LOCATOR64_BYTES + _END_BYTES
+    file.seek(max(0, size - ends - _MAX_COMMENT))
     tail = file.read()
-    at = tail.rfind(_END)
+    bare = tail[-_END_BYTES:].startswith(_END) and tail.endswith(b"\0\0")
+    at = len(tail) - _END_BYTES if bare else tail.rfind(_END)
     if at < 0 or len(tail) < at + _END_BYTES:
         return 0
+    locator = at - _LOCATOR64_BYTES
+    record = locator - _END64_BYTES
+    if record >= 0 and tail.startswith(_LOCATOR64, locator) and tail.startswith(_END64, record):
+        return int.from_bytes(tail[record + 40 : record + 48], "little")
     return int.from_bytes(tail[at + 12 : at + 16], "little")
 
 

@@ -5,12 +5,11 @@ Whatever is not understood is refused by name, with the nearest word that would 
 """
 
 import difflib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from runtime.bundle import checksource, ensemblesource, fields, strictyaml, variantsource
+from runtime.bundle import checksource, ensemblesource, fields, names, strictyaml, variantsource
 from runtime.bundle.ensemblesource import StepSource
 from runtime.bundle.fields import Fields
 from runtime.bundle.index import Check, DataType, Kind, Resources, Signature, TensorSpec, Variant
@@ -21,7 +20,6 @@ MAX_SOURCE_BYTES = 64 * 1024
 MAX_DIMENSIONS = 16
 EXAMPLE = "name: my-model\nkind: onnx\nmodel: model.onnx\n"
 
-_NAME = re.compile(r"[a-z0-9-]{1,63}")
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _DATATYPES: tuple[DataType, ...] = get_args(DataType)
 _LATER_KINDS = ("container",)
@@ -82,7 +80,7 @@ def parse_source(data: bytes) -> Source:
     top = Fields(strictyaml.load(data, SOURCE_NAME), "", _KEYS)
     kind = _kind(top.text("kind", required=True))
     return Source(
-        name=_name(top.text("name", required=True)),
+        name=names.require(top.text("name", required=True), "name"),
         kind=kind,
         model=top.path("model", required=kind == "onnx"),
         entry=_entry(top, kind),
@@ -106,12 +104,6 @@ _KEYS = (
     "name", "kind", "model", "entry", "signature", "requirements", "check", "resources",
     "sources", "tags", "metadata", "card", "description", "providers", "variants", "ensemble",
 )  # fmt: skip
-
-
-def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InvalidError("name", name, "use 1 to 63 of a-z, 0-9 and '-'")
-    return name
 
 
 def _kind(kind: str) -> Kind:

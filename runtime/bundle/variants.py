@@ -12,22 +12,21 @@ hold. `accelerator` and `provider` match any of the device's execution providers
 short name: TensorrtExecutionProvider or tensorrt. Facts are in docs/specs/bundle.md.
 """
 
-import re
 from collections.abc import Mapping
 
 import msgspec
 
-from runtime.bundle.index import Index, Variant
+from runtime.bundle import conditions
+from runtime.bundle.index import Index, Variant, files_of
+from runtime.bundle.names import DEFAULT_VARIANT
 from runtime.errors import InvalidError
 
-DEFAULT = "default"
+DEFAULT = DEFAULT_VARIANT
 """What the top level is called where variants are named."""
 PROVIDERS = "providers"
 """The fact that lists a device's execution providers, with commas."""
 ABOUT_PROVIDERS = ("accelerator", "provider")
 
-_CONDITION = re.compile(r"(>=|<=|!=|>|<|=)?\s*(.+)", re.DOTALL)
-_VERSION = re.compile(r"\d+(\.\d+)*")
 _SUFFIX = "executionprovider"
 
 
@@ -39,8 +38,8 @@ def choose(index: Index, facts: Mapping[str, str]) -> Variant | None:
 def matches(variant: Variant, facts: Mapping[str, str]) -> bool:
     """Say whether a device with these facts fulfils every condition."""
     return all(
-        any(_holds(condition, _values(fact, facts)) for condition in conditions)
-        for fact, conditions in variant.when.items()
+        any(conditions.holds(condition, _values(fact, facts)) for condition in listed)
+        for fact, listed in variant.when.items()
     )
 
 
@@ -70,25 +69,12 @@ def name_of(index: Index, facts: Mapping[str, str]) -> str:
     return DEFAULT if chosen is None else chosen.name
 
 
-def require_condition(text: str, field: str) -> str:
-    """Return a condition as it is written; raise InvalidError if it compares with nothing."""
-    match = _CONDITION.fullmatch(text.strip())
-    if match is None or not match[2].strip():
-        raise InvalidError(field, text, "write a value, or a comparison such as >=4096")
-    if match[1] in {">", ">=", "<", "<="} and not _VERSION.fullmatch(match[2].strip()):
-        raise InvalidError(field, text, "compare with a number or a version, such as >=6.1")
-    return text.strip()
-
-
 def _seen(index: Index, variant: Variant | None) -> Index:
     if not index.variants:
         return index
-    foreign = {path for each in index.variants if each is not variant for path in each.only}
-    if variant is not None:
-        foreign |= set(index.only)
-    kept = tuple(entry for entry in index.files if entry.path not in foreign)
     changed = {} if variant is None else {"model": variant.model, "providers": variant.providers}
     check = index.check if variant is None or variant.check is None else variant.check
+    kept = files_of(index, variant)
     return msgspec.structs.replace(index, files=kept, check=check, variants=(), only=(), **changed)
 
 
@@ -100,33 +86,3 @@ def _values(fact: str, facts: Mapping[str, str]) -> tuple[str, ...]:
     providers = [name.strip().lower() for name in facts.get(PROVIDERS, "").split(",")]
     short = [name.removesuffix(_SUFFIX) for name in providers]
     return tuple(value for value in (own, *providers, *short) if value)
-
-
-def _holds(condition: str, values: tuple[str, ...]) -> bool:
-    match = _CONDITION.fullmatch(condition.strip())
-    assert match is not None, "checked when the bundle was read"
-    operator, wanted = match[1] or "=", match[2].strip().lower()
-    if operator == "=":
-        return wanted in values
-    if operator == "!=":
-        return wanted not in values
-    return any(_compares(operator, value, wanted) for value in values)
-
-
-def _compares(operator: str, value: str, wanted: str) -> bool:
-    if not _VERSION.fullmatch(value) or not _VERSION.fullmatch(wanted):
-        return False
-    here, there = _parts(value), _parts(wanted)
-    length = max(len(here), len(there))
-    here += [0] * (length - len(here))
-    there += [0] * (length - len(there))
-    return {
-        ">": here > there,
-        ">=": here >= there,
-        "<": here < there,
-        "<=": here <= there,
-    }[operator]
-
-
-def _parts(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]

@@ -1,14 +1,10 @@
 """The `variants` of a bundle.yaml: see runtime.bundle.variants."""
 
-import re
-
-from runtime.bundle import checksource, variants
+from runtime.bundle import checksource, conditions, names
 from runtime.bundle.fields import Fields
-from runtime.bundle.index import Loss, Variant
+from runtime.bundle.index import MAX_VARIANTS, Loss, Variant
 from runtime.errors import InvalidError
 
-MAX_VARIANTS = 32
-_NAME = re.compile(r"[a-z0-9-]{1,63}")
 _KEYS = ("name", "when", "model", "providers", "check", "lost")
 
 
@@ -22,24 +18,20 @@ def read(top: Fields, kind: str) -> tuple[Variant, ...]:
     if kind != "onnx":
         raise InvalidError("variants", "…", "only kind onnx has variants: leave it out")
     found = tuple(_variant(each) for each in top.each("variants", _KEYS))
-    names = [each.name for each in found]
-    if len(names) > MAX_VARIANTS:
-        raise InvalidError("variants", len(names), f"give at most {MAX_VARIANTS}")
-    if len(set(names)) != len(names):
-        raise InvalidError("variants", names, "give each variant its own name")
+    called = [each.name for each in found]
+    if len(called) > MAX_VARIANTS:
+        raise InvalidError("variants", len(called), f"give at most {MAX_VARIANTS}")
+    if len(set(called)) != len(called):
+        raise InvalidError("variants", called, "give each variant its own name")
     return found
 
 
 def _variant(each: Fields) -> Variant:
-    name = each.text("name", required=True)
-    if not _NAME.fullmatch(name) or name == variants.DEFAULT:
-        fix = f"use 1 to 63 of a-z, 0-9 and '-', but not {variants.DEFAULT!r}"
-        raise InvalidError(each.field("name"), name, fix)
     when = each.fields("when", None)
     if not when.names():
         raise InvalidError(each.field("when"), None, "say for which devices: {arch: aarch64}")
     return Variant(
-        name=name,
+        name=names.require_variant(each.text("name", required=True), each.field("name")),
         when={fact: _conditions(when, fact) for fact in when.names()},
         model=each.path("model", required=True),
         providers=each.texts("providers"),
@@ -50,7 +42,7 @@ def _variant(each: Fields) -> Variant:
 
 def _conditions(when: Fields, fact: str) -> tuple[str, ...]:
     texts = when.one_or_more(fact)
-    return tuple(variants.require_condition(text, when.field(fact)) for text in texts)
+    return tuple(conditions.require(text, when.field(fact)) for text in texts)
 
 
 def _lost(each: Fields) -> Loss | None:

@@ -41,16 +41,13 @@ def require(requirements: Iterable[str]) -> None:
     """Raise ModelError naming each requirement that this environment does not meet."""
     missing: dict[str, str] = {}
     for text in requirements:
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate():
-            continue
         try:
-            found = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            missing[text] = "there is none"
-            continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            missing[text] = f"there is {found}"
+            there = _unmet(Requirement(text))
+        except ValueError as error:  # what packaging raises of lines, markers and versions
+            reason = " ".join(str(error).split())
+            raise ModelError(f"requirements: {text} cannot be looked for: {reason}") from error
+        if there is not None:
+            missing[text] = there
     if missing:
         listed = ", ".join(f"{text} ({found})" for text, found in missing.items())
         install = shlex.join([sys.executable, "-m", "pip", "install", *missing])
@@ -58,6 +55,18 @@ def require(requirements: Iterable[str]) -> None:
             f"requirements: Python {platform.python_version()} here lacks {listed}:"
             f" run `{install}`, or put wheels into the bundle's {WHEELS}/"
         )
+
+
+def _unmet(requirement: Requirement) -> str | None:
+    """Return what is there instead of a requirement; None if it is met, or not for here."""
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return None
+    try:
+        found = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return "there is none"
+    met = requirement.specifier.contains(found, prereleases=True)
+    return None if met else f"there is {found}"
 
 
 def choose(paths: Iterable[str]) -> list[str]:

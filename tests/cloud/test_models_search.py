@@ -114,6 +114,7 @@ def test_pages_neither_repeat_nor_leave_out_while_others_register(
         {"cursor": "x"},
         {"cursor": "WyJuYW1lIiwxLDJd"},
         {"cursor": "WyJ2ZXJzaW9uIiwxLCJhIl0"},
+        {"cursor": "WyJuYW1lIiwiXHVkODAwIiwxXQ"},  # ["name","\ud800",1]: half a character
         {"limit": 0},
         {"limit": 201},
     ],

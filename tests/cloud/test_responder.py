@@ -2,6 +2,7 @@ import queue
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlmodel import select
 
@@ -145,6 +146,28 @@ def test_too_many_held_bundles_are_refused(desk: Desk, bundle: Digest) -> None:
     request = FetchRequest("r1", (bundle,), ("zstd",), bundle=bundle, held=held)
 
     assert "held: '33 digests' is not accepted" in desk.responder.answer(A, request).error
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"memory_bytes": -1}, "memory_bytes: -1 is not accepted"),
+        ({"encodings": ("zstd",) * 33}, "encodings: '33 encodings' is not accepted"),
+        ({"blobs": ("x" * 100_000,)}, "blobs: 'xxx"),
+    ],
+    ids=["memory", "encodings", "blobs"],
+)
+def test_a_request_that_cannot_be_meant_is_refused_in_few_words(
+    desk: Desk, bundle: Digest, changes: dict[str, object], words: str
+) -> None:
+    request = msgspec.structs.replace(ask(bundle), **changes)
+
+    desk.receive(messages.encode(request))
+
+    ((_, response),) = desk.told
+    assert response.error.startswith(words)
+    assert len(response.error) < 500
+    assert desk.acked == [7]
 
 
 def test_held_bundles_that_are_unknown_or_no_digests_do_no_harm(desk: Desk, bundle: Digest) -> None:

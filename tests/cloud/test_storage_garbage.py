@@ -182,6 +182,23 @@ def test_a_killed_collection_takes_nothing_from_a_push(tmp_path: Path, act: Act)
     assert last > 1, "there were steps to be killed at"
 
 
+def test_a_push_between_any_steps_of_a_collection_loses_nothing(tmp_path: Path) -> None:
+    for last in itertools.count():
+        with opened(tmp_path / str(last)) as services:
+            stored.upload(services, 1)
+            later(services)
+            acts = {last: ask_and_register}
+            meanwhile = stored.Meanwhile(
+                lambda step, services=services, acts=acts: acts.get(step, here)(services)
+            )
+            collect(services, stopping=meanwhile)
+
+            assert (stored.lost(services), stored.stray(services)) == ([], [])
+        if meanwhile.seen <= last:
+            break
+    assert last > 1, "there were steps to push between"
+
+
 def test_a_killed_collection_is_finished_by_the_next(services: Services) -> None:
     stored.upload(services, 1)
     later(services)

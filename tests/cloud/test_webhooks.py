@@ -4,6 +4,7 @@ import random
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sqlmodel import select
 from cloud import tables
 from cloud.webhooks import addresses, post, schedule, signing
 from cloud.webhooks.schedule import Schedule, Then, Tried
-from cloud.webhooks.sender import Sender
+from cloud.webhooks.sender import LOOK_S, Sender
 from runtime import tls
 from runtime.errors import InvalidError
 from tests.support import receivers, registries
@@ -52,7 +53,7 @@ def sending(registry: Registry, **how: Any) -> Iterator[Sender]:
         yield sender
     finally:
         stopping.set()
-        sender.wake()
+        sender.stop()
         thread.join()
 
 
@@ -283,6 +284,16 @@ def test_an_event_that_was_committed_is_told_by_the_next_process(
         eventually(lambda: len(receiver.got) == 2, "the other one is told")
 
     assert len(set(subjects(receiver))) == 2
+
+
+def test_a_sender_that_waits_for_work_ends_at_once(registry: Registry, receiver: Receiver) -> None:
+    hook(registry, receiver, "token.*")
+    with sending(registry):
+        tell(registry)
+        eventually(lambda: len(receiver.got) == 1, "it is told")
+        began = time.monotonic()
+
+    assert time.monotonic() - began < LOOK_S / 2
 
 
 def test_a_slow_receiver_holds_up_no_other(registry: Registry, receiver: Receiver) -> None:

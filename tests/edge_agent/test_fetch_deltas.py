@@ -296,7 +296,13 @@ def test_whoever_cancels_does_not_wait_for_the_decoder_which_is_nice(
 
 @pytest.mark.parametrize(
     "change",
-    [{"base": None}, {"encoding": "zstd"}, {"encoding": "planes"}, {"encoded_size": 1 << 40}],
+    [
+        {"base": None},
+        {"base": "../up"},
+        {"encoding": "zstd"},
+        {"encoding": "planes"},
+        {"encoded_size": 1 << 40},
+    ],
 )
 def test_an_offer_whose_base_does_not_fit_is_refused(
     make: MakeFetcher, new: Built, server: FileServer, change: dict[str, object]

@@ -1,5 +1,6 @@
 """Garbage collection against a plain model: whatever is uploaded, asked for, registered, deleted,
-collected and killed in whatever order, no bundle ever lacks a blob.
+collected and killed in whatever order, and between the steps of a collection, no bundle ever lacks
+a blob.
 """
 
 import shutil
@@ -10,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cloud.errors import MissingBlobsError
+from cloud.errors import MissingBlobsError, StoreError
 from cloud.storage.collect import Collector
 from cloud.storage.encodings import Recipe
 from runtime.bundle import encodings
@@ -19,6 +20,9 @@ from tests.support.registries import SetClock
 from tests.support.stored import GRACE_S
 
 NUMBERS = st.integers(min_value=0, max_value=2)
+SOME = st.frozensets(NUMBERS, min_size=1, max_size=2)
+PUSHES = st.dictionaries(st.integers(min_value=0, max_value=3), SOME, max_size=2)
+"""What is pushed after which steps of a collection."""
 STEPS = st.integers(min_value=0, max_value=5) | st.none()
 WAITS = st.sampled_from([0.0, 0.3, 1.1])
 """In graces."""
@@ -34,6 +38,8 @@ class Garbage(RuleBasedStateMachine):
         self._bundles: dict[str, frozenset[int]] = {}
         self._promised: dict[int, float] = {}
         """Blobs that a client was told of, and until when they must stay at least."""
+        self._coming: dict[int, int] = {}
+        """Blobs whose bytes are stored and whose row is to come, with `deletions` before that."""
 
     @initialize()
     def start(self) -> None:
@@ -46,15 +52,30 @@ class Garbage(RuleBasedStateMachine):
         self._promised[number] = self._clock.at + 0.9 * GRACE_S
 
     @rule(number=NUMBERS)
-    def upload_killed_before_its_row(self, number: int) -> None:
+    def upload_bytes(self, number: int) -> None:
+        """What comes between this and the row overtakes the upload, or kills it."""
+        self._coming[number] = self._services.presence.deletions()
         self._services.blobs.put_bytes(stored.content_of(number))
+
+    @rule(number=NUMBERS)
+    def upload_row(self, number: int) -> None:
+        before = self._coming.pop(number, None)
+        if before is None:
+            return
+        digest, size = stored.digest_of(number), len(stored.content_of(number))
+        try:
+            self._services.presence.stored(digest, size, before=before)
+        except StoreError:
+            assert not self._services.blobs.has(digest), "only what is gone must be sent again"
+        else:
+            self._promised[number] = self._clock.at + 0.9 * GRACE_S
 
     @rule(number=NUMBERS)
     def ask(self, number: int) -> None:
         if self._services.presence.find(stored.digest_of(number)) is not None:
             self._promised[number] = self._clock.at + 0.9 * GRACE_S
 
-    @rule(numbers=st.frozensets(NUMBERS, min_size=1, max_size=2))
+    @rule(numbers=SOME)
     def register(self, numbers: frozenset[int]) -> None:
         bundle = f"bundle {len(self._bundles)} of {sorted(numbers)} at {self._clock.at}"
         promised = all(self._clock.at < self._promised.get(each, 0) for each in numbers)
@@ -76,15 +97,22 @@ class Garbage(RuleBasedStateMachine):
         if self._services.blobs.has(stored.digest_of(number)):
             self._services.encodings.get(Recipe(stored.digest_of(number), encodings.ZSTD))
 
-    @rule(part=WAITS, last=STEPS)
-    def collect(self, part: float, last: int | None) -> None:
+    @rule(part=WAITS, last=STEPS, pushes=PUSHES)
+    def collect(self, part: float, last: int | None, pushes: dict[int, frozenset[int]]) -> None:
+        def push(step: int) -> None:
+            if step in pushes:
+                for number in pushes[step]:
+                    self.upload(number)
+                self.register(pushes[step])
+
         self._clock.at += part * GRACE_S
         with powercuts.after(last):
-            self._collector.run(actor="test")
+            self._collector.run(actor="test", stopping=stored.Meanwhile(push))
 
     @rule()
     def restart(self) -> None:
         self._services.engine.dispose()
+        self._coming.clear()
         self.start()
 
     @invariant()

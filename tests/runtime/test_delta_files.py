@@ -17,7 +17,7 @@ from runtime.bundle import encodings
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.delta import apply, show, write
 from runtime.bundle.delta.apply import Limits
-from runtime.bundle.delta.format import memory_needed
+from runtime.bundle.delta.format import header_of
 from runtime.bundle.delta.plan import Change, Copy, ElementType, Fresh, Segment
 from runtime.errors import IntegrityError, InvalidError
 from tests.support import delta_files, powercuts
@@ -70,7 +70,7 @@ def test_a_description_accounts_for_every_byte(tuned: Files) -> None:
     assert {share.what: list(share.modes) for share in found.shares}["change fp32"] == ["residual"]
     coded = sum(share.delta_bytes for share in found.shares)
     assert coded + found.overhead_bytes == found.file_bytes == tuned.delta.stat().st_size
-    assert found.header.memory_bytes == memory_needed(tuned.delta)
+    assert found.header.memory_bytes == header_of(tuned.delta).memory_bytes
 
 
 def test_a_delta_of_a_small_file_is_small(files: Files) -> None:
@@ -187,7 +187,7 @@ def test_a_missing_old_file_is_named(tuned: Files, tmp_path: Path, base: Path | 
 
 
 def test_a_receiver_with_less_memory_is_told_before_anything_is_decoded(tuned: Files) -> None:
-    limits = Limits(memory_bytes=memory_needed(tuned.delta) - 1)
+    limits = Limits(memory_bytes=header_of(tuned.delta).memory_bytes - 1)
 
     with pytest.raises(InvalidError, match=r"delta\.memory"):
         delta_files.decoded(tuned.delta.read_bytes(), tuned.old, limits)
@@ -338,7 +338,7 @@ def test_decoding_keeps_within_the_memory_that_its_header_states(
 
     run = subprocess.run(argv, cwd=ROOT, capture_output=True, timeout=100, check=True)
 
-    assert int(run.stdout) <= memory_needed(files.delta) <= 60 << 20
+    assert int(run.stdout) <= header_of(files.delta).memory_bytes <= 60 << 20
     assert files.made.read_bytes() == new
 
 

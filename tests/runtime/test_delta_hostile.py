@@ -42,12 +42,17 @@ def one(count: int, body: bytes, kind: ElementType = BYTES, *, change: bool = Fa
     return Forgery(length, [segment], [(count, body)], BASE)
 
 
-def zstd(size: int, *, says: bool = True, window_log: int = 20) -> bytes:
-    """A stream of zeros of this size in a zstd frame."""
+def zstd_frame(size: int, *, says: bool = True, window_log: int = 20) -> bytes:
+    """Zeros of this size in a frame."""
     parameters = zstandard.ZstdCompressionParameters(
         format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=says, window_log=window_log
     )
-    frame = zstandard.ZstdCompressor(compression_params=parameters).compress(bytes(size))
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(bytes(size))
+
+
+def zstd(size: int, *, says: bool = True, window_log: int = 20) -> bytes:
+    """The same as a stream."""
+    frame = zstd_frame(size, says=says, window_log=window_log)
     return varint(len(frame) << 3 | streams.ZSTD) + frame
 
 
@@ -83,6 +88,12 @@ FORGED = {
     "a block of no known mode": one(4, bytes((9,)) + raw(b"1234")),
     "a residual without an old file": one(100, RESIDUAL + NO_KEY + ONE_GROUP, FP32),
     "a difference without an old file": one(4, DIFFERENCE + raw(b"1234")),
+    "planes of bytes": one(4, SPLIT + b"\0" + raw(b"1234")),
+    "residuals of bytes": one(
+        100, RESIDUAL + NO_KEY + ONE_GROUP + bytes((2 << 5, streams.CONSTANT, 2)), change=True
+    ),
+    "a difference of numbers": one(1, DIFFERENCE + raw(b"1234"), FP32, change=True),
+    "a prefix of numbers": one(1, PREFIX + varint(0) + varint(4) + zstd_frame(4), FP32),
     "a prefix beyond the old file": one(4, PREFIX + varint(2000) + varint(100) + b"x"),
     "a prefix of nothing": one(4, PREFIX + varint(2000) + varint(0) + b"x"),
     "a prefix at the end of numbers": one(4, PREFIX + varint(2**63 - 1) + varint(2) + b"x"),

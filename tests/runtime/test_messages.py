@@ -69,6 +69,13 @@ def test_a_payload_over_the_limit_is_refused_before_it_is_parsed() -> None:
         messages.decode(Desired, b"[" * (messages.MAX_MESSAGE_BYTES + 1))
 
 
+def test_a_payload_that_nests_too_deep_is_refused() -> None:
+    deep = b'{"newer":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+    with pytest.raises(errors.InvalidError, match="recursion"):
+        messages.decode(Desired, deep)
+
+
 def test_canonical_json_has_one_spelling() -> None:
     assert messages.canonical_json({"b": 1, "a": {"d": [1.0], "c": "ü"}}) == (
         '{"a":{"c":"ü","d":[1.0]},"b":1}'.encode()

@@ -38,6 +38,12 @@ class Receiver:
     statuses: list[int] = field(default_factory=list)
     answer: bytes = b""
     location: str | None = None
+    answering: threading.Event = field(default_factory=threading.Event)
+    """While it is not set, messages are kept and not answered."""
+
+    def __post_init__(self) -> None:
+        """Answer."""
+        self.answering.set()
 
     @property
     def kinds(self) -> list[str]:
@@ -65,6 +71,7 @@ def receiving(authority: Authority | None = None) -> Iterator[Receiver]:
             with lock:
                 receiver.got.append(Received(self.path, headers, body))
                 status = receiver.statuses.pop(0) if receiver.statuses else 204
+            receiver.answering.wait()
             self.send_response(status)
             if receiver.location is not None:
                 self.send_header("Location", receiver.location)
@@ -89,5 +96,6 @@ def receiving(authority: Authority | None = None) -> Iterator[Receiver]:
         try:
             yield receiver
         finally:
+            receiver.answering.set()
             server.shutdown()
             thread.join()

@@ -1,6 +1,7 @@
 """Bundles of blobs without a model behind them: what garbage collection has to tell apart."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 
 from sqlmodel import col, delete, select
 
@@ -11,6 +12,22 @@ from runtime import digests
 from runtime.digests import Digest
 
 GRACE_S = 1000.0
+
+
+class Meanwhile(threading.Event):
+    """Never set. A collection asks it between two steps whether to stop: then something happens."""
+
+    def __init__(self, happen: Callable[[int], None]) -> None:
+        """`happen` is told how often it was asked before."""
+        super().__init__()
+        self._happen = happen
+        self.seen = 0
+
+    def is_set(self) -> bool:
+        """Let it happen; go on."""
+        self.seen += 1
+        self._happen(self.seen - 1)
+        return False
 
 
 def content_of(number: int) -> bytes:

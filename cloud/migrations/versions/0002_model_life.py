@@ -21,10 +21,6 @@ def upgrade() -> None:
     _words()
 
 
-def downgrade() -> None:
-    raise NotImplementedError
-
-
 def _words_of_people(table: str) -> None:
     """Add what a person may say of a model or version."""
     plain = sa.text("'{}'")

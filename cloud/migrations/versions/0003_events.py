@@ -209,7 +209,3 @@ def _append_only_on_postgresql() -> None:
         op.execute(
             f"CREATE TRIGGER {name} BEFORE {when} EXECUTE FUNCTION refuse_to_rewrite_history()"
         )
-
-
-def downgrade() -> None:
-    raise NotImplementedError

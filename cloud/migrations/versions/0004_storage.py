@@ -27,7 +27,3 @@ def upgrade() -> None:
         sa.Column("deletions", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_collection")),
     )
-
-
-def downgrade() -> None:
-    raise NotImplementedError

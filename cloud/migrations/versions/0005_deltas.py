@@ -24,7 +24,3 @@ def upgrade() -> None:
         sa.Column("used_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("blob", "encoding", "base", name="pk_encoding"),
     )
-
-
-def downgrade() -> None:
-    raise NotImplementedError

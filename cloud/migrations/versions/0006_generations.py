@@ -22,7 +22,3 @@ def upgrade() -> None:
             op.alter_column(
                 table, column, type_=sa.BigInteger(), existing_type=sa.Integer(), nullable=False
             )
-
-
-def downgrade() -> None:
-    raise NotImplementedError

@@ -17,7 +17,7 @@ from runtime import digests, files
 from runtime.bundle.blobs import Readable
 from runtime.bundle.delta import blocks, sections
 from runtime.bundle.delta.blocks import Lane
-from runtime.bundle.delta.format import Header, Source, read_header
+from runtime.bundle.delta.format import Header, Source, header_of, read_header
 from runtime.bundle.delta.sections import Block
 from runtime.bundle.delta.streams import Array
 from runtime.errors import IntegrityError, InvalidError
@@ -73,20 +73,22 @@ class Decoder:
         self._old.close()
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, and none only at the end; raise IntegrityError."""
-        wanted = size if size >= 0 else self.header.size
-        found: list[memoryview] = []
-        while wanted:
-            if not self._left:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    break
-                self._left = piece
-            found.append(self._left[:wanted])
-            wanted -= len(found[-1])
-            # An empty rest would keep the whole block in memory.
-            self._left = self._left[len(found[-1]) :] or _NOTHING
-        return b"".join(found)
+        """Return at most `size` bytes, all if it is negative, and none only at the end.
+
+        Raises IntegrityError if the delta is damaged or the old file has become shorter.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(_PIECE_BYTES), b""))
+        # Of one piece alone: to join it to the next would keep its block while that is decoded.
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._left = piece
+        found = bytes(self._left[:size])
+        # An empty rest would keep the whole block in memory.
+        self._left = self._left[size:] or _NOTHING
+        return found
 
     def _decode(self, source: Source) -> Iterator[memoryview]:
         """Yield the new file. Small pieces are joined: there may be a hundred thousand."""
@@ -212,7 +214,7 @@ def apply_file(old: Path | None, delta: Path, new: Path, *, limits: Limits = DEF
 
     Raises what `apply` does, and leaves nothing then; SpaceError if the disk is full.
     """
-    needed = delta.stat().st_size
+    needed = header_of(delta).size
     with files.explaining_full_disk(new, needed), files.replacing(new) as target:
         return apply(old, delta, target, limits=limits)
 

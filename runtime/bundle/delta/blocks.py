@@ -3,10 +3,10 @@
 A lane is all segments of one table that are coded alike: Change or Fresh, of one element type.
 
     PLAIN        the bytes, as one stream
-    SPLIT        byte planes                                 runtime.bundle.delta.planes
-    RESIDUAL     what elements differ by from the old ones   runtime.bundle.delta.residual
-    DIFFERENCE   new bytes minus old bytes, as one stream
-    PREFIX       a zstd frame that looks back into a range of the old file
+    SPLIT        numbers: byte planes                                 runtime.bundle.delta.planes
+    RESIDUAL     numbers: what they differ by from the old ones       runtime.bundle.delta.residual
+    DIFFERENCE   bytes: new minus old ones, as one stream
+    PREFIX       bytes: a zstd frame that looks back into a range of the old file
 """
 
 import functools
@@ -28,6 +28,11 @@ RESIDUAL: Final = 2
 DIFFERENCE: Final = 3
 PREFIX: Final = 4
 MODES: Final = ("plain", "split", "residual", "difference", "prefix")
+
+_OF_BYTES: Final = frozenset({PLAIN, DIFFERENCE, PREFIX})
+_OF_NUMBERS: Final = frozenset({PLAIN, SPLIT, RESIDUAL})
+_OF_CHANGES: Final = frozenset({RESIDUAL, DIFFERENCE})
+"""Modes by the lanes that they fit: working_bytes counts no other."""
 
 _SAMPLE_BYTES: Final = 1 << 15
 _TRY_ALL_BYTES: Final = 1 << 13
@@ -138,11 +143,18 @@ def _dictionary(data: bytearray | Array) -> zstandard.ZstdCompressionDict:
     return zstandard.ZstdCompressionDict(raw, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
-def read_prefix(payload: Cursor) -> tuple[int, tuple[int, int]]:
-    """Return a block's mode, and offset and length of its prefix: zeros for other modes."""
+def read_prefix(payload: Cursor, lane: Lane) -> tuple[int, tuple[int, int]]:
+    """Return a block's mode, and offset and length of its prefix: zeros for other modes.
+
+    Raises IntegrityError if the mode is not known or does not fit the lane, or the prefix is empty
+    or too long.
+    """
     mode = payload.byte()
     if mode >= len(MODES):
         raise damaged("a known mode", f"number {mode}")
+    fitting = _OF_BYTES if lane.type is ElementType.BYTES else _OF_NUMBERS
+    if mode not in fitting or (mode in _OF_CHANGES and not lane.change):
+        raise damaged("a mode that fits its lane", MODES[mode])
     if mode != PREFIX:
         return mode, (0, 0)
     offset, length = payload.varint(), payload.varint()
@@ -154,27 +166,25 @@ def read_prefix(payload: Cursor) -> tuple[int, tuple[int, int]]:
 def decode(payload: Cursor, mode: int, lane: Lane, count: int, old: bytearray) -> Array:
     """Return the bytes of a block's `count` elements.
 
-    `old` are the bytes that they changed from, or the prefix, and may be emptied. Raises
-    IntegrityError if the block is damaged, has bytes left over, or its mode does not fit the lane.
+    `old` are the bytes that they changed from, or the prefix, and may be emptied; `mode` fits the
+    lane, as read_prefix has seen. Raises IntegrityError if the block is damaged or has bytes left
+    over.
     """
     kind = lane.type
-    found = len(old) == count * kind.width and lane.change
     if mode == PLAIN:
         made = np.frombuffer(streams.unpack(payload, count * kind.width), np.uint8)
     elif mode == SPLIT:
         made = planes.decode(payload, count, kind).view(np.uint8)
-    elif mode == RESIDUAL and found:
+    elif mode == RESIDUAL:
         before = planes.bits(np.frombuffer(old, np.uint8), kind)
         made = residual.decode(payload, before, kind).view(np.uint8)
-    elif mode == DIFFERENCE and found:
+    elif mode == DIFFERENCE:
         difference = np.frombuffer(streams.unpack(payload, count * kind.width), np.uint8)
         made = np.frombuffer(old, np.uint8) + difference
-    elif mode == PREFIX:
+    else:
         held = _dictionary(old)
         old.clear()  # the library has its own copy
         plain = streams.unpack_zstd(payload.rest(), count * kind.width, held)
         made = np.frombuffer(plain, np.uint8)
-    else:
-        raise damaged("a mode that fits its lane", MODES[mode])
     payload.finish()
     return made

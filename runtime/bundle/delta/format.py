@@ -31,7 +31,9 @@ MAX_ELEMENTS: Final = 1 << 20
 MAX_BLOCK_BYTES: Final = 8 << 20
 MAX_PREFIX_BYTES: Final = 12 << 20
 SLACK_BYTES: Final = 64
-"""A block may be this much longer than the bytes that it unfolds to, and a table a quarter."""
+"""A block may be this much longer than what it unfolds to, a table than its segments' share."""
+TABLE_SEGMENT_BYTES: Final = 32
+"""Each segment's share of a table."""
 
 KINDS: Final = {encodings.PLANES: 1, encodings.PATCH: 2, encodings.TENSOR_DELTA: 3}
 """Encodings that are delta files, and their numbers in the header."""
@@ -141,13 +143,10 @@ def read_header(source: Source) -> Header:
     return Header(encoding, base, size, sha256, memory)
 
 
-def memory_needed(delta: Path) -> int:
-    """Return the bytes that decoding a delta needs beside the interpreter: its header says so.
-
-    Raises what read_header does.
-    """
+def header_of(delta: Path) -> Header:
+    """Return a delta file's header; raise what read_header does."""
     with delta.open("rb") as stream:
-        return read_header(Source(stream)).memory_bytes
+        return read_header(Source(stream))
 
 
 def _size(source: Source) -> int:

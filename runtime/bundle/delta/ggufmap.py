@@ -109,7 +109,7 @@ def _extents(
     listed: list[tuple[str, tuple[int, ...], int, int]], begin: int, size: int
 ) -> tuple[TensorExtent, ...] | None:
     found = []
-    ends = [begin + entry[3] for entry in listed[1:]] + [size]
+    ends = [*(begin + entry[3] for entry in listed), size][1:]
     for (name, shape, code, offset), limit in zip(listed, ends, strict=True):
         start = begin + offset
         kind = TYPES.get(code)

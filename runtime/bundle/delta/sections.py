@@ -19,6 +19,7 @@ from runtime.bundle.delta.format import (
     SEGMENT_BYTES,
     SEGMENTS_FREE,
     SLACK_BYTES,
+    TABLE_SEGMENT_BYTES,
     TYPES,
     Cursor,
     Header,
@@ -108,7 +109,7 @@ def steps(source: Source, header: Header) -> Iterator[Step]:
 
 def _read_table(source: Source, header: Header, count: int, start: int) -> Table:
     length = source.varint()
-    if length > 32 * count + SLACK_BYTES:
+    if length > TABLE_SEGMENT_BYTES * count + SLACK_BYTES:
         raise damaged(f"a table of {count} segments", f"{length} bytes")
     old_size = header.base.size if header.base else 0
     cursor = Cursor(source.take(length))
@@ -161,7 +162,7 @@ class _Section:
             raise damaged(f"at most {held + SLACK_BYTES} coded bytes", size)
         self._require_memory(lane, count, payload=size, prefix=0)
         payload = Cursor(self._source.take(size))
-        mode, (offset, length) = blocks.read_prefix(payload)
+        mode, (offset, length) = blocks.read_prefix(payload, lane)
         self._require_memory(lane, count, payload=size, prefix=length)
         if length > self._old_size - offset:
             raise damaged(f"a prefix within {self._old_size} bytes", f"{offset} + {length}")

@@ -23,7 +23,6 @@ CONSTANT: Final = 1
 ZSTD: Final = 2
 LZMA: Final = 3
 BZ2: Final = 4
-NAMES: Final = ("raw", "constant", "zstd", "lzma", "bz2")
 
 _METHOD_BITS: Final = 3
 _SAMPLE_BYTES: Final = 1 << 14

@@ -8,7 +8,7 @@ is coded again in the same way.
 
     shift and mode (1 byte) · low bytes · low nibbles · symbols or gaps · excess
 
-One byte holds the shift in nibbles (0 to 15, times 4 bits) and the mode.
+One byte holds the shift in nibbles (0 to 16, times 4 bits) and the mode.
 """
 
 from dataclasses import dataclass
