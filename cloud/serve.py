@@ -47,6 +47,8 @@ from cloud.webhooks.sender import Sender
 from cloud.webserver import WebServer
 from runtime import datalock, logs
 from runtime.clock import SystemClock
+from runtime.digests import Digest
+from runtime.messages import CommandResult
 from runtime.topics import DeviceId
 
 log = logging.getLogger(__name__)
@@ -218,6 +220,7 @@ class _Registry:
             clock=clock,
             stopping=self._crew.stopping,
             duties=self._health,
+            ask_device=self._ask_device,
         )
 
     def _http_config(self) -> uvicorn.Config:
@@ -232,6 +235,11 @@ class _Registry:
             server_header=False,
             timeout_graceful_shutdown=int(self._settings.drain_s),
         )
+
+    def _ask_device(
+        self, device: DeviceId, kind: str, module: str, bundle: Digest | None, timeout_s: float
+    ) -> CommandResult:
+        return self._wire.commander.ask(device, kind, module, bundle, timeout_s)
 
     def _health(self) -> Mapping[str, bool]:
         child = self._broker.child

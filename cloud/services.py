@@ -23,7 +23,10 @@ from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
 from cloud.trust.sealing import Sealer
 from runtime.clock import Clock, SystemClock
-from runtime.errors import PackhorseError
+from runtime.digests import Digest
+from runtime.errors import LinkError, PackhorseError
+from runtime.messages import CommandResult
+from runtime.topics import DeviceId
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +92,14 @@ class BrokerAddress:
     port: int
 
 
+AskDevice = Callable[[DeviceId, str, str, Digest | None, float], CommandResult]
+"""Device, kind of command, module, bundle, seconds to wait: what came of it."""
+
+
+def _nobody_to_ask(device: DeviceId, *_: object) -> CommandResult:
+    raise LinkError(f"{device}: this registry has no broker: start it with `packhorse serve`")
+
+
 @dataclass(frozen=True)
 class Services:
     """All that API and threads share."""
@@ -111,6 +122,8 @@ class Services:
     """Held by whoever collects garbage."""
     comparing: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever compares two versions."""
+    ask_device: AskDevice = _nobody_to_ask
+    """Has a device do something now: see cloud.messaging.commands."""
     duties: Callable[[], Mapping[str, bool]] = dict
     """Which threads of the registry do their work, by name; /healthz shows them."""
 

@@ -14,6 +14,7 @@ import queue
 
 from edge_agent import assembly, desired, facts, handing
 from edge_agent.assembly import Place
+from edge_agent.commands import Commands
 from edge_agent.hands import SOURCES
 from edge_agent.journal import Journal
 from edge_agent.mind import events, modules, states
@@ -76,6 +77,7 @@ class Agent:
         )
         self._account, self._hands = self._parts.account, self._parts.hands
         self._timers = self._parts.timers
+        self._commands = Commands(self._parts.hands.do, uplink.answer)
 
     def stop(self) -> None:
         """Have `run` end in peace; returns at once, safe in a signal handler."""
@@ -95,6 +97,7 @@ class Agent:
                 disconnected=lambda reason: self._queue.put(events.LinkChanged(reason or "down")),
                 desired=lambda payload: self._queue.put(events.Heard("desired", payload)),
                 ack=lambda payload: self._queue.put(events.Heard("ack", payload)),
+                command=lambda payload: self._queue.put(events.Heard("command", payload)),
                 compose=self._account.reported,
             )
         )
@@ -115,22 +118,29 @@ class Agent:
         match item:
             case events.StopAsked():
                 return False
-            case events.Heard():
-                self._hear(item)
-            case events.LinkChanged():
-                self._link_changed(item.reason)
-            case events.SourceTrouble():
-                text = item.text and f"source {item.source} of {item.module}: {item.text}"
-                self._note(f"source {item.module} {item.source}", text)
-            case events.FetchTrouble():
-                self._note(f"fetch {item.module}", item.text and f"{item.module}: {item.text}")
-            case events.HandsAsked():
-                self._apply(item)
+            case News():
+                self._note_news(item)
+            case events.WorkerChecked() if self._commands.checked(item):
+                pass  # on command: it decides nothing
             case Event():
                 self._take(item)
         for key in self._timers.take(self._clock.monotonic()):
             self._timer(key)
         return True
+
+    def _note_news(self, news: News) -> None:
+        match news:
+            case events.Heard():
+                self._hear(news)
+            case events.LinkChanged():
+                self._link_changed(news.reason)
+            case events.SourceTrouble():
+                text = news.text and f"source {news.source} of {news.module}: {news.text}"
+                self._note(f"source {news.module} {news.source}", text)
+            case events.FetchTrouble():
+                self._note(f"fetch {news.module}", news.text and f"{news.module}: {news.text}")
+            case events.HandsAsked():
+                self._apply(news)
 
     def _take(self, event: Event) -> None:
         """Step, make it survive, do it."""
@@ -147,6 +157,8 @@ class Agent:
             if isinstance(effect, Forget):
                 self._note(f"fetch {effect.module}", "")
             self._hands.do(effect)
+        if isinstance(event, events.WorkerExited):
+            self._commands.ended(event)
         self._account.state = self._state
         self._tell(before)
         self._set(_TRIM, QUIET_S)
@@ -214,6 +226,10 @@ class Agent:
             if heard.about == "ack":
                 self._parts.telemetry.on_ack(messages.decode(Ack, heard.payload))
                 self._note("ack", "")
+                return
+            if heard.about == "command":
+                self._commands.take(heard.payload, self._state)
+                self._note("command", "")
                 return
             wanted = desired.read(heard.payload, self._device)
         except InvalidError as error:

@@ -2,6 +2,7 @@
 
     desired, ack      heard: handed to the agent, which reads them in its own thread
     response          heard: given to whoever asked
+    command           heard: handed to the agent; answered by a result
     presence          said: online at each connect, offline as last will and at a good end
     reported          said: by the reporter
     telemetry         said: by the telemetry path
@@ -22,7 +23,7 @@ from runtime import messages, topics
 from runtime.clock import Clock, SystemClock
 from runtime.errors import InvalidError, LinkError, PackhorseError
 from runtime.link import Connected, Disconnected, Link, LinkEvent, LinkSettings, Received
-from runtime.messages import FetchRequest, FetchResponse, Presence, Reported
+from runtime.messages import CommandResult, FetchRequest, FetchResponse, Presence, Reported
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 LEASES = 3
 """After so many heartbeats without a word the device counts as lost."""
-HEARD = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK)
+HEARD = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK, Channel.COMMAND)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class UplinkHooks:
     disconnected: Callable[[str], None]
     desired: Callable[[bytes], None]
     ack: Callable[[bytes], None]
+    command: Callable[[bytes], None]
     compose: Callable[[], Reported]
     """Returns the device's state as it is now; any thread may call it."""
 
@@ -68,6 +70,10 @@ class Uplink(Protocol):
 
     def publish(self, batch: bytes) -> None:
         """Return once the broker has a telemetry batch; raise LinkError if it may not."""
+        ...
+
+    def answer(self, result: CommandResult) -> None:
+        """Say what came of a command, without waiting; raise LinkError if nobody hears it."""
         ...
 
     def changed(self, *, urgent: bool) -> None:
@@ -146,6 +152,11 @@ class MqttUplink:
         """Return once the broker has a telemetry batch; raise LinkError if it may not."""
         self._say(Channel.TELEMETRY, batch)
 
+    def answer(self, result: CommandResult) -> None:
+        """Say what came of a command, without waiting; raise LinkError if nobody hears it."""
+        topic = topics.render(self._device, Channel.RESULT)
+        self._link.publish(topic, messages.encode(result), qos=0)
+
     def changed(self, *, urgent: bool) -> None:
         """Report soon, or at once."""
         self._reporter.changed(urgent=urgent)
@@ -195,6 +206,8 @@ class MqttUplink:
                 hooks.desired(message.payload)
             elif channel is Channel.ACK:
                 hooks.ack(message.payload)
+            elif channel is Channel.COMMAND:
+                hooks.command(message.payload)
             elif channel is Channel.RESPONSE:
                 self._answered(messages.decode(FetchResponse, message.payload))
         except InvalidError as error:
@@ -229,6 +242,10 @@ class NoUplink:
     def publish(self, batch: bytes) -> None:
         """Raise LinkError."""
         raise LinkError(f"batch of {len(batch)} bytes: {self._why}")
+
+    def answer(self, result: CommandResult) -> None:
+        """Raise LinkError."""
+        raise LinkError(f"result of {result.id}: {self._why}")
 
     def changed(self, *, urgent: bool) -> None:
         """Nobody is told."""

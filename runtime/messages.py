@@ -200,6 +200,34 @@ class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     retryable: bool = True
 
 
+CHECK = "check"
+"""The command that has a module's worker run its bundle's check again."""
+
+
+class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a device shall do once, now; it is not kept for a device that is away."""
+
+    id: str
+    kind: str
+    """CHECK; a device answers that it does not know what it does not know."""
+    module: str = ""
+    """Which module is meant."""
+    bundle: Digest | None = None
+    """Do it only if this bundle answers inference; None: whichever does."""
+
+
+class CommandResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of a command."""
+
+    id: str
+    """That of the command."""
+    ok: bool
+    text: str = ""
+    """What was measured, or why not."""
+    bundle: Digest | None = None
+    """What it was done with."""
+
+
 class Ack(msgspec.Struct, frozen=True, omit_defaults=True):
     """Batches that the registry has committed or set aside: the device may delete them."""
 

@@ -6,6 +6,8 @@
     ph/1/{device}/request            from the device            asks for download offers
     ph/1/{device}/response           to the device              answers one request
     ph/1/{device}/ack                to the device              which batches are durable
+    ph/1/{device}/command            to the device              asks for one act, now or never
+    ph/1/{device}/result             from the device            what came of a command
     ph/1/{shard}/telemetry/{device}  from the device            one batch of records
 
 Specified in docs/specs/mqtt.md.
@@ -39,11 +41,19 @@ class Channel(enum.Enum):
     REQUEST = "request"
     RESPONSE = "response"
     ACK = "ack"
+    COMMAND = "command"
+    RESULT = "result"
     TELEMETRY = "telemetry"
 
 
-FROM_DEVICE = (Channel.REPORTED, Channel.PRESENCE, Channel.REQUEST, Channel.TELEMETRY)
-TO_DEVICE = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK)
+FROM_DEVICE = (
+    Channel.REPORTED,
+    Channel.PRESENCE,
+    Channel.REQUEST,
+    Channel.RESULT,
+    Channel.TELEMETRY,
+)
+TO_DEVICE = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK, Channel.COMMAND)
 RETAINED = (Channel.DESIRED, Channel.PRESENCE)
 
 

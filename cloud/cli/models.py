@@ -18,6 +18,7 @@ from cloud.cli import (
     login,
     output,
     variants,
+    verifying,
     words,
 )
 from cloud.cli.output import JsonFlag
@@ -33,6 +34,7 @@ app.command("set")(describing.set_)
 app.command()(families.lineage)
 app.command()(diffing.diff)
 app.command()(deleting.delete)
+app.command()(verifying.verify)
 app.add_typer(aliases.app, name="alias")
 app.add_typer(variants.app, name="variants")
 

@@ -6,6 +6,9 @@ from cloud import schema, shapes
 from cloud.client.calls import Calls
 from cloud.transport import path_of
 
+ANSWER_S = 15.0
+"""What the registry may take beside the device."""
+
 
 class DeviceCalls(Calls):
     """Devices and the tokens that let them in."""
@@ -32,6 +35,14 @@ class DeviceCalls(Calls):
             "PATCH", path_of("/devices/{}/labels", device), again=True, json=changes.model_dump()
         )
         return shapes.Device.model_validate_json(answer.content)
+
+    def command(self, device: str, wish: shapes.NewCommand) -> shapes.CommandResult:
+        """Have a device do something now; return what came of it."""
+        path = path_of("/devices/{}/commands", device)
+        answer = self._transport.call(
+            "POST", path, again=False, json=wish.model_dump(), timeout=wish.timeout_s + ANSWER_S
+        )
+        return shapes.CommandResult.model_validate_json(answer.content)
 
     def revoke(self, device: str) -> shapes.Device:
         """Shut a device out."""

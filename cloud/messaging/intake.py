@@ -53,6 +53,8 @@ class Intake:
     states: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
     """Reports and presences, in the order in which they came."""
     requests: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
+    on_result: Callable[[Arrival], None] = lambda _arrival: None
+    """Takes what came of a command, in the link's thread: quick."""
 
     def put(self, event: LinkEvent) -> None:
         """Take an event from the link's thread; wait while the queue that it belongs in is full."""
@@ -77,6 +79,9 @@ class Intake:
                 self._wait_for_room(self.telemetry, arrival)
             case Channel.REQUEST:
                 self._wait_for_room(self.requests, arrival)
+            case Channel.RESULT:
+                self.on_result(arrival)
+                self.ack(message)
             case _:
                 self._wait_for_room(self.states, arrival)
 

@@ -2,7 +2,8 @@
 
     link packhorse-ingest  ─► Intake ─► ingest      telemetry into rows
       (lasting session)            ├──► presence    reports into device rows
-                                   └──► responder   download offers
+                                   ├──► responder   download offers
+                                   └──► commander   what came of commands
     link packhorse-publish ◄─ publisher, and the answers of the three above
 
 Two, since the one that receives stands still while the database cannot keep up, and what the
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.crew import Crew
+from cloud.messaging.commands import Commander
 from cloud.messaging.ingest import Ingester
 from cloud.messaging.intake import CLIENT_ID, SUBSCRIPTIONS, Intake
 from cloud.messaging.presence import Presences
@@ -22,7 +24,7 @@ from cloud.messaging.responder import Responder
 from cloud.services import Change, Services
 from runtime import messages, topics
 from runtime.link import Connected, Link, LinkEvent, LinkSettings, Received
-from runtime.messages import Ack, FetchResponse
+from runtime.messages import Ack, Command, FetchResponse
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
@@ -52,7 +54,13 @@ class Wire:
         """`base_url` is where devices download; "": from where they enrolled."""
         self._login, self._crew = login, crew
         self._publisher = Publisher(services, self._publish_desired)
-        self._intake = Intake(crew.stopping, ack=self._ack, now=services.clock.now)
+        self.commander = Commander(self._tell_command)
+        self._intake = Intake(
+            crew.stopping,
+            ack=self._ack,
+            now=services.clock.now,
+            on_result=self.commander.hear,
+        )
         self._ingester = Ingester(
             services, self._intake.telemetry, ack=self._ack, tell=self._tell_ack
         )
@@ -132,6 +140,11 @@ class Wire:
     def _tell_ack(self, device: DeviceId, ack: Ack) -> None:
         # QoS 0: a lost Ack costs a repetition, a wait for each would cost every one.
         self._outgoing.publish(topics.render(device, Channel.ACK), messages.encode(ack), qos=0)
+
+    def _tell_command(self, device: DeviceId, command: Command) -> None:
+        # QoS 0, as everything that is worth nothing later.
+        topic = topics.render(device, Channel.COMMAND)
+        self._outgoing.publish(topic, messages.encode(command), qos=0)
 
     def _tell_response(self, device: DeviceId, response: FetchResponse) -> None:
         payload = messages.encode(response)

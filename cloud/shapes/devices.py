@@ -1,6 +1,6 @@
 """Devices and how they are let in."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -60,6 +60,24 @@ class LabelChanges(Request):
     """Labels to set; None removes one."""
 
     labels: dict[ShortText, ShortText | None]
+
+
+class NewCommand(Request):
+    """Asks a device to do something now."""
+
+    kind: Literal["check"]
+    module: ShortText
+    bundle: ShortText | None = None
+    """Do it only if this bundle answers inference there."""
+    timeout_s: float = Field(default=60, gt=0, le=300)
+
+
+class CommandResult(Answer):
+    """What came of a command."""
+
+    ok: bool
+    text: str
+    """What was measured, or why not."""
 
 
 class Running(Answer):

@@ -139,7 +139,7 @@ class Heard(News, frozen=True):
     """The registry has spoken; nobody has read it yet."""
 
     about: str
-    """desired or ack."""
+    """desired, ack or command."""
     payload: bytes
 
 

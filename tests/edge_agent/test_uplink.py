@@ -12,7 +12,16 @@ from edge_agent.uplink import MqttUplink, NoUplink, UplinkHooks
 from runtime import digests, messages, topics
 from runtime.errors import InvalidError, LinkError
 from runtime.link import Link, Received
-from runtime.messages import Ack, Desired, FetchRequest, FetchResponse, Presence, Reported
+from runtime.messages import (
+    Ack,
+    Command,
+    CommandResult,
+    Desired,
+    FetchRequest,
+    FetchResponse,
+    Presence,
+    Reported,
+)
 from runtime.topics import Channel, DeviceId
 from tests.support import brokers, links
 from tests.support.brokers import Broker, eventually
@@ -28,6 +37,7 @@ class Heard:
     connected: threading.Event = field(default_factory=threading.Event)
     desired: list[bytes] = field(default_factory=list)
     acks: list[bytes] = field(default_factory=list)
+    commands: list[bytes] = field(default_factory=list)
     generation: int = 1
 
     def hooks(self) -> UplinkHooks:
@@ -36,6 +46,7 @@ class Heard:
             disconnected=lambda _reason: self.connected.clear(),
             desired=self.desired.append,
             ack=self.acks.append,
+            command=self.commands.append,
             compose=lambda: Reported(DEVICE, self.generation, 0.0),
         )
 
@@ -87,6 +98,19 @@ def test_a_device_that_connects_says_that_it_is_online_and_how_it_is(
     assert said.lease_s == 180.0
     assert told.generation == 1
     assert device[0].connected
+
+
+def test_a_command_is_handed_over_and_its_result_comes_back(registry: Pair, device: Device) -> None:
+    link, mailbox = registry
+    made, heard = device
+    command = messages.encode(Command("c1", messages.CHECK, "digits"))
+
+    link.publish(topic(Channel.COMMAND), command, qos=0)
+    eventually(lambda: heard.commands == [command], "the command is heard")
+    made.answer(CommandResult("c1", ok=True, text="p95 is 1.0 ms"))
+
+    result = messages.decode(CommandResult, mailbox.message(topic(Channel.RESULT)).payload)
+    assert (result.id, result.ok) == ("c1", True)
 
 
 def test_a_device_that_ends_says_that_it_goes_offline(registry: Pair, broker: Broker) -> None:

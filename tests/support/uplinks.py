@@ -3,6 +3,8 @@
     {folder}/desired.json     what it wants; read again whenever it changes
     {folder}/batches.bin      telemetry that was taken: length, batch, length, batch…
     {folder}/reported.json    the last report
+    {folder}/command.json     a command; removed once it is heard
+    {folder}/result-{id}.json what came of a command
     {folder}/offline          while this exists, nothing gets through
 
 Blobs are asked for by HTTP, from tests.support.httpfiles.
@@ -18,7 +20,7 @@ from edge_agent.uplink import UplinkHooks
 from runtime import batches, files, messages
 from runtime.batches import Batch
 from runtime.errors import LinkError
-from runtime.messages import Ack, Desired, FetchRequest, FetchResponse
+from runtime.messages import Ack, Command, CommandResult, Desired, FetchRequest, FetchResponse
 
 POLL_S = 0.02
 
@@ -64,6 +66,10 @@ class FolderUplink:
         assert self._hooks is not None
         self._hooks.ack(messages.encode(Ack(header.epoch, stored=(header.sequence,))))
 
+    def answer(self, result: CommandResult) -> None:
+        self._require_online()
+        files.write_atomic(self.folder / f"result-{result.id}.json", messages.encode(result))
+
     def changed(self, *, urgent: bool) -> None:
         if self._hooks is not None and urgent:
             files.write_atomic(
@@ -93,11 +99,27 @@ class FolderUplink:
                 if online and said != heard:
                     heard = said
                     self._hooks.desired(said)
+            with contextlib.suppress(FileNotFoundError):
+                asked = (self.folder / "command.json").read_bytes()
+                (self.folder / "command.json").unlink()
+                self._hooks.command(asked)
 
 
 def desire(folder: Path, desired: Desired) -> None:
     """Let the registry want something."""
     files.write_atomic(folder / "desired.json", messages.encode(desired))
+
+
+def command(folder: Path, asked: Command) -> None:
+    """Let the registry ask for something."""
+    files.write_atomic(folder / "command.json", messages.encode(asked))
+
+
+def result(folder: Path, asked: Command) -> CommandResult | None:
+    """Return what came of a command; None: nothing yet."""
+    with contextlib.suppress(FileNotFoundError):
+        return messages.decode(CommandResult, (folder / f"result-{asked.id}.json").read_bytes())
+    return None
 
 
 def taken(folder: Path) -> list[Batch]:

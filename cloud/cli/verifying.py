@@ -1,0 +1,97 @@
+"""`packhorse models verify`: the same answer everywhere."""
+
+import json as jsons
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cloud.cli import completing, login, output, words
+from cloud.cli.output import JsonFlag
+
+if TYPE_CHECKING:
+    from cloud.verification.findings import Finding
+
+PLACES = ("device",)
+
+
+def verify(
+    model: Annotated[
+        str, typer.Argument(metavar="NAME[:VERSION]", autocompletion=completing.models)
+    ],
+    *,
+    on: Annotated[str, typer.Option("--on", help=f"Where: {' or '.join(PLACES)}.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="device: only those that this selects.")
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", help="device: this one; may be repeated.")
+    ] = None,
+    timeout: Annotated[str, typer.Option(help="How long each place may take.")] = "60s",
+    json: JsonFlag = False,
+) -> None:
+    """Run a version's check where it runs, and compare the answers with the golden ones.
+
+    Devices are asked over MQTT: the worker that answers inference there runs the check again.
+    """
+    from runtime.errors import InvalidError
+
+    timeout_s = words.duration(timeout, "--timeout")
+    name, version = words.reference(model)
+    if on not in PLACES:
+        raise InvalidError("--on", on, f"name one of {', '.join(PLACES)}")
+    found = _on_devices(name, version, to, device or (), timeout_s)
+    show(found, json=json)
+    require_all(found)
+
+
+def _on_devices(
+    name: str, version: str, selector: str | None, devices: Sequence[str], timeout_s: float
+) -> "list[Finding]":
+    from cloud.cli import progress
+    from cloud.errors import NotFoundError
+    from cloud.verification import devices as verifying
+    from runtime.bundle import index
+    from runtime.errors import InvalidError
+
+    with login.client() as registry:
+        wanted = registry.version(name, version)
+        if index.decode(registry.index(name, str(wanted.version))).check is None:
+            fix = "it has no check: give its bundle.yaml golden inputs and outputs"
+            raise InvalidError("check", f"{wanted.model}:{wanted.version}", fix)
+        places = verifying.running(registry, wanted.bundle, selector, devices)
+    if not places:
+        fix = "deploy it first, or see `packhorse devices list`"
+        raise NotFoundError("device that runs", f"{wanted.model}:{wanted.version}", fix)
+    with progress.working(f"checking on {len(places)} devices"):
+        return list(verifying.verify(login.client, wanted.bundle, places, timeout_s=timeout_s))
+
+
+def show(found: "Sequence[Finding]", *, json: bool) -> None:
+    """Print what was found."""
+    import dataclasses
+
+    if json:
+        output.result(jsons.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        return
+    rows = [(each.where, _verdict(each), each.text) for each in found]
+    output.show(("where", "check", "found"), rows, none="Nothing was asked.")
+
+
+def require_all(found: "Sequence[Finding]") -> None:
+    """Raise WaitError if somebody could not be asked, ModelError if an answer is another."""
+    from cloud.errors import WaitError
+    from runtime.errors import ModelError
+
+    for each in found:
+        if each.asked and not each.ok:
+            raise ModelError(f"{each.where}: {each.text}")
+    for each in found:
+        if not each.asked:
+            raise WaitError(f"{each.where}: {each.text}")
+
+
+def _verdict(finding: "Finding") -> str:
+    if not finding.asked:
+        return "not asked"
+    return "passed" if finding.ok else "FAILED"
