@@ -81,10 +81,13 @@ class Builds:
             if job is not None and not job.waiting:
                 del self._jobs[wanted]
 
-    def run_all(self) -> None:
-        """Make in this thread what is asked for."""
+    def run_all(self) -> int:
+        """Make in this thread what is asked for; return how many images that were."""
+        count = 0
         while not self._queue.empty():
             self._make(self._queue.get())
+            count += 1
+        return count
 
     def _ask(self, key: Hashable, make: Callable[[], Image]) -> Build:
         with self._lock:

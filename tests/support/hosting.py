@@ -38,8 +38,8 @@ class Host:
             except TargetError as error:
                 self.registry.services.board.fail(name, str(error), unreachable=True)
                 return
-            self.builds.run_all()
-            if wait_s is None or wait_s > 0:
+            built = self.builds.run_all()
+            if wait_s is None or (wait_s > 0 and not built):
                 return
         raise AssertionError(f"{name} does not settle")
 

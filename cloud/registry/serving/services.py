@@ -203,6 +203,15 @@ def delete(session: Session, row: tables.Service, *, forget: bool, actor: str, n
 
     `forget`: do not wait for the target, which may be gone; what is left there stays.
     """
+    if row.deleted_at is None:
+        _begin_removal(session, row, forget=forget, actor=actor, now=now)
+    if forget:
+        removed(session, row, now=now)
+
+
+def _begin_removal(
+    session: Session, row: tables.Service, *, forget: bool, actor: str, now: float
+) -> None:
     row.deleted_at = now
     row.generation += 1
     for key in session.exec(select(tables.ServiceKey).where(
@@ -215,8 +224,6 @@ def delete(session: Session, row: tables.Service, *, forget: bool, actor: str, n
         session.add(each)
     note_change(session, row, now=now)
     _tell(session, row, "service.deleted", {"forget": forget}, actor=actor, now=now)
-    if forget:
-        removed(session, row, now=now)
 
 
 def removed(session: Session, row: tables.Service, *, now: float) -> None:
