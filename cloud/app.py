@@ -20,6 +20,8 @@ from cloud.api import (
     history,
     models,
     public,
+    serving,
+    serving_watching,
     telemetry,
     uploads,
     versions,
@@ -27,6 +29,7 @@ from cloud.api import (
 )
 from cloud.api.idempotency import InFlight
 from cloud.api.limits import BodyLimit
+from cloud.api.linestreams import LineStreams
 from cloud.api.openapi import DocumentedAPI
 from cloud.api.streams import Streams
 from cloud.services import Services
@@ -54,6 +57,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams(services)
+    app.state.lines = LineStreams(services)
     app.state.in_flight = InFlight()
     errors.install(app)
     app.include_router(public.router)
@@ -76,6 +80,8 @@ def _guarded(app: FastAPI) -> APIRouter:
         garbage,
         devices,
         deployments,
+        serving,
+        serving_watching,
         telemetry,
         events,
         history,

@@ -6,6 +6,7 @@
     deltas        makes encodings before devices ask: see cloud.deltas.maker
     gc            deletes blobs that nothing refers to: see cloud.storage.collect
     webhooks      tells webhooks of events: see cloud.webhooks.sender
+    services      takes care of services: see cloud.hosting.controller
     nats          watches the embedded broker
 
 The process is whole or it ends: see cloud.crew. Killed at any moment, it goes on at the next start
@@ -32,6 +33,8 @@ from cloud.broker.nats import NatsBroker
 from cloud.crew import Crew
 from cloud.deltas.maker import Maker
 from cloud.endpoints import Endpoints
+from cloud.hosting.controller import Controller
+from cloud.images.opening import open_maker
 from cloud.messaging.wire import BrokerLogin, Wire
 from cloud.registry import backfill, devices
 from cloud.services import BrokerAddress, Change, Services
@@ -108,6 +111,10 @@ class _Registry:
         # Without a public URL of its own, devices download from where they enrolled.
         base_url = settings.public_url or ""
         self._sender = Sender(self._services)
+        self._maker = open_maker(self._services)
+        opened.callback(self._maker.close)
+        opened.callback(self._services.targets.close)
+        self._controller = Controller(self._services, self._services.targets, self._maker)
         self._wire = Wire(self._services, self._broker.login, self._crew, base_url=base_url)
         self._http = WebServer(self._http_config())
 
@@ -139,6 +146,7 @@ class _Registry:
         maker = Maker(self._services)
         self._crew.start("deltas", lambda: maker.run(self._crew.stopping))
         self._crew.start("gc", lambda: collector.every(interval_s, self._crew.stopping))
+        self._crew.start("services", lambda: self._controller.run(self._crew.stopping))
         self._crew.start("webhooks", lambda: self._sender.run(self._crew.stopping))
         self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
         deadline = time.monotonic() + CONNECT_S
@@ -161,6 +169,7 @@ class _Registry:
         self._http.should_exit = True
         self._crew.stopping.set()
         self._sender.stop()
+        self._controller.wake()
         self._wire.part()
         left = self._crew.stop(self._settings.drain_s + STOP_S)
         if left:

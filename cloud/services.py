@@ -13,6 +13,8 @@ from sqlmodel import Session
 
 from cloud import database
 from cloud.deltas.wishes import Wishes
+from cloud.hosting.board import Board
+from cloud.hosting.opening import Targets
 from cloud.settings import Settings
 from cloud.storage.blobs import Blobs
 from cloud.storage.encodings import EncodingStore
@@ -40,6 +42,8 @@ class Change(enum.Enum):
     """A desired row has a new generation: the publisher has work."""
     VERSIONS = "versions"
     """A version was registered: deltas to it may be made."""
+    SERVICES = "services"
+    """A service's wish changed: see cloud.hosting.controller."""
     EVENTS = "events"
     """There is a new event, or a webhook has work: see cloud.api.streams, cloud.webhooks."""
 
@@ -113,6 +117,8 @@ class Services:
     presigner: Presigner
     broker: BrokerAddress
     notifier: Notifier = field(default_factory=Notifier)
+    board: Board = field(default_factory=Board)
+    """How services are, as was seen last."""
     wishes: Wishes = field(default_factory=Wishes)
     """What devices could have used of deltas."""
     clock: Clock = field(default_factory=SystemClock)
@@ -135,6 +141,11 @@ class Services:
     def __post_init__(self) -> None:
         """Make what sweeps a directory, or makes a key in it, before any thread can use it."""
         _ = self.uploads, self.sealer
+
+    @functools.cached_property
+    def targets(self) -> Targets:
+        """Where services run; each is connected to when it is first asked for."""
+        return Targets(self.settings)
 
     @functools.cached_property
     def presence(self) -> Presence:

@@ -71,6 +71,26 @@ class Settings(BaseSettings):
     broker_key: Path | None = None
     """Key of `broker_certificate`."""
 
+    docker_host: str | None = None
+    """The Docker engine that services use when they name none: unix://PATH, tcp://HOST:PORT or
+    ssh://USER@HOST; None: that of this machine."""
+    docker_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """More engines, as NAME=URL. Comma-separated in the environment."""
+    docker_tls: Path | None = None
+    """Directory with ca.pem, cert.pem and key.pem for engines at tcp://."""
+    kubeconfig: Path | None = None
+    """Clusters that services may run on; None: the cluster that the registry runs in, or the
+    user's own file."""
+    image_registry: str | None = None
+    """Where images are pushed, such as images.example/packhorse; None: they stay where they were
+    built, which is enough for the one engine that built them. Credentials are those of Docker's
+    configuration."""
+    image_builder: str | None = None
+    """The engine, by its name in `docker_hosts`, that builds images for Kubernetes; None:
+    `docker_host`."""
+    base_image: str | None = None
+    """What images of services are built on when nothing else is asked for; None: a slim Python."""
+
     presign_ttl_s: float = Field(default=3600, gt=0)
     """How long a download URL works."""
     max_blob_bytes: int = Field(default=16 * GIB, gt=0)
@@ -91,11 +111,20 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged at least."""
 
-    @field_validator("public_names", "webhook_networks", mode="before")
+    @field_validator("public_names", "webhook_networks", "docker_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("docker_hosts")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            name, equals, url = text.partition("=")
+            if not equals or not name or not url.partition("://")[2]:
+                raise ValueError("write NAME=URL, such as gpu=ssh://packhorse@gpu.example")
         return value
 
     @field_validator("allow", mode="before")
@@ -108,6 +137,11 @@ class Settings(BaseSettings):
             return policy.parse((str(word).strip() for word in words if word), "allow")
         except InvalidError as error:
             raise ValueError(error.fix) from error
+
+    @property
+    def docker_engines(self) -> dict[str, str]:
+        """The engines in `docker_hosts`: name to URL."""
+        return {name: url for name, _, url in (each.partition("=") for each in self.docker_hosts)}
 
     @property
     def url_of_database(self) -> str:

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from cloud import errors
 from cloud.api import preconditions
 from cloud.api.preconditions import NotModifiedError
+from cloud.hosting import errors as hosting
 from runtime.errors import (
     IntegrityError,
     InUseError,
@@ -60,6 +61,9 @@ STATUS: Mapping[type[PackhorseError], int] = {
     errors.LoginError: 401,
     errors.GaveUpError: 409,
     errors.WaitError: 504,
+    hosting.TargetError: 502,
+    hosting.UnreachableError: 503,
+    hosting.BuildError: 422,
 }
 """Status of each class and of those below it that are not listed themselves."""
 

@@ -5,10 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from cloud import schema, shapes, tables
+from cloud.api import serving_answers
 from cloud.api.dependencies import Cursor, Limit, ReadSession, ServicesDep
 from cloud.api.routes import Route
 from cloud.registry import history
 from cloud.registry.history import Moment, Wanted
+from cloud.registry.serving import runs
 from runtime.errors import InvalidError
 
 router = APIRouter(prefix="/history", tags=["history"], route_class=Route)
@@ -35,6 +37,27 @@ def list_runs(
     found = history.runs(session, wanted, before=cursor, limit=limit)
     heard = history.last_heard(session, {row.device for row in found})
     items = [_run(row, heard.get(row.device)) for row in found]
+    return schema.Page(items=items, next=str(found[-1].id) if len(found) == limit else None)
+
+
+@router.get("/services")
+def list_service_runs(
+    *,
+    session: ReadSession,
+    service: Name = None,
+    model: Name = None,
+    version: Version = None,
+    at: Annotated[
+        float | None,
+        Query(ge=0, description="Only what was under way then, in seconds since 1970."),
+    ] = None,
+    cursor: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
+    limit: Limit = 50,
+) -> schema.Page[shapes.ServiceRun]:
+    """Return what had which share of a service's traffic, what became known last first."""
+    wanted = runs.Wanted(service, model, version, at)
+    found = runs.page(session, wanted, before=cursor, limit=limit)
+    items = [serving_answers.run(row) for row in found]
     return schema.Page(items=items, next=str(found[-1].id) if len(found) == limit else None)
 
 

@@ -1,4 +1,4 @@
-"""What the shell offers for a model that is half typed. It never waits long, nor complains."""
+"""What the shell offers for a name that is half typed. It never waits long, nor complains."""
 
 import itertools
 import re
@@ -29,5 +29,19 @@ def models(incomplete: str) -> list[str]:
             names = (each.name for each in registry.models(query))
             begins = (name for name in names if name.startswith(parts[0]))
             return list(itertools.islice(begins, MOST))
+    except (PackhorseError, OSError):
+        return []
+
+
+def services(incomplete: str) -> list[str]:
+    """Return names of services that begin so."""
+    from cloud.cli import login
+    from cloud.client import Client
+
+    try:
+        known = login.current()
+        with Client(known.url, known.key, known.ca, timeout_s=TIMEOUT_S, attempts=1) as registry:
+            names = (each.name for each in registry.services())
+            return list(itertools.islice((n for n in names if n.startswith(incomplete)), MOST))
     except (PackhorseError, OSError):
         return []

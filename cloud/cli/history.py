@@ -68,16 +68,26 @@ def history(
     ] = None,
     number: Annotated[int, typer.Option("-n", min=1, help="How many, newest first.")] = 50,
     *,
+    service: Annotated[
+        str | None, typer.Option(help="What had traffic of this service; '*': of any.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Show what ran where, from when to when, by whose act.
 
     A time with ~ is when the registry heard of it, since the device had no clock. With --at, a
-    device that was not heard from at that time is said to be so.
+    device that was not heard from at that time is said to be so. With --service: which revision had
+    which share of its traffic.
     """
     import itertools
 
     name, version = words.reference(model) if model else (None, "latest")
+    if service is not None:
+        if device is not None or deployment is not None:
+            raise InvalidError("service", service, "leave out --device and --deployment")
+        asked = {"model": name, "version": words.version_number(version)}
+        _history_of(None if service == "*" else service, asked, at=at, number=number, json=json)
+        return
     query = {
         "device": device,
         "model": name,
@@ -91,6 +101,18 @@ def history(
             return
         runs = list(itertools.islice(registry.runs(**query), number))
     output.as_json(runs) if json else _show_runs(runs)
+
+
+def _history_of(
+    service: str | None, asked: dict[str, Any], *, at: str | None, number: int, json: bool
+) -> None:
+    import itertools
+
+    then = None if at is None else moment(at)
+    with login.client() as registry:
+        shares = registry.service_runs(service=service, at=then, **asked)
+        found = list(itertools.islice(shares, number))
+    output.as_json(found) if json else _show_shares(found)
 
 
 def moment(text: str) -> float:
@@ -108,6 +130,25 @@ def _show_runs(found: "list[shapes.Run]") -> None:
     rows = [(each.device, *_columns(each), _end(each)) for each in found]
     columns = ("device", "module", "runs", "from", "until", "deployment", "by", "end")
     output.show(columns, rows, none="Nothing has run yet.")
+
+
+def _show_shares(found: "list[shapes.ServiceRun]") -> None:
+    rows = [
+        (
+            each.service,
+            each.revision,
+            f"{each.model}:{each.version}",
+            f"{each.weight} %",
+            output.moment(each.from_at),
+            "" if each.until_at is None else output.moment(each.until_at),
+            each.place,
+            each.actor,
+            each.ended_reason,
+        )
+        for each in found
+    ]
+    columns = ("service", "revision", "serves", "traffic", "from", "until", "on", "by", "end")
+    output.show(columns, rows, none="No service had traffic.")
 
 
 def _show_moments(found: "list[shapes.Moment]") -> None:

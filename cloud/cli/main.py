@@ -24,6 +24,7 @@ from cloud.cli import (
     models,
     output,
     serve,
+    services,
     telemetry,
     webhooks,
 )
@@ -53,6 +54,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
 app.command()(deployments.deploy)
 app.add_typer(deployments.app, name="deployments")
+app.add_typer(services.app, name="services")
 app.add_typer(deltas.app, name="delta")
 app.add_typer(telemetry.app, name="telemetry")
 app.command()(history.events)

@@ -16,6 +16,7 @@ from cloud.client.deployments import DeploymentCalls
 from cloud.client.devices import DeviceCalls
 from cloud.client.history import HistoryCalls
 from cloud.client.models import ModelCalls
+from cloud.client.serving import ServiceCalls
 from cloud.client.telemetry import TelemetryCalls
 from cloud.client.webhooks import WebhookCalls
 from cloud.transport import ATTEMPTS, TIMEOUT_S, Transport
@@ -28,6 +29,7 @@ class Client(
     BlobCalls,
     DeviceCalls,
     DeploymentCalls,
+    ServiceCalls,
     TelemetryCalls,
     HistoryCalls,
     WebhookCalls,

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, delete, select
 from cloud import tables
 from cloud.errors import StillUsedError
 from cloud.registry import catalogue, descriptions, events, models
+from cloud.registry.serving import traffic
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class User:
     """Something that needs a version."""
 
     kind: str
-    """"deployment", "alias" or "ensemble"."""
+    """"deployment", "service", "alias" or "ensemble"."""
     id: str
     name: str
-    """What people call it; "" if it has no other name."""
+    """What people call it, or which part of it; "" if there is nothing more to say."""
     version: str
     """What it uses, as NAME:NUMBER."""
 
@@ -71,7 +72,18 @@ def _ensembles(session: Session, name: str, number: int) -> list[User]:
     ]
 
 
-USERS: Sequence[Callable[[Session, str, int], list[User]]] = (_deployments, _aliases, _ensembles)
+def _services(session: Session, name: str, number: int) -> list[User]:
+    """Return services of which a revision runs, or is what they would go back to."""
+    found = traffic.users(session, name, number)
+    return [User("service", service, each, f"{name}:{number}") for service, each in found]
+
+
+USERS: Sequence[Callable[[Session, str, int], list[User]]] = (
+    _deployments,
+    _services,
+    _aliases,
+    _ensembles,
+)
 """Whoever may need a version, by name and number."""
 
 

@@ -12,6 +12,8 @@
     encoding (of a blob)
     blob, collection: what is known of bytes in the store, see cloud.storage.presence
 
+    service ◄── service_revision, service_key     service_run
+
     run     webhook ◄── delivery, dead_letter     idempotency_key
 
 Times are seconds since 1970 (UTC) as floats, as on the wire. JSON columns hold plain values.
@@ -44,6 +46,7 @@ from cloud.tables.history import (
     Run,
     Webhook,
 )
+from cloud.tables.serving import Service, ServiceKey, ServiceRevision, ServiceRun
 
 __all__ = [
     "Alias",
@@ -75,6 +78,10 @@ __all__ = [
     "SearchFact",
     "SearchText",
     "SearchWord",
+    "Service",
+    "ServiceKey",
+    "ServiceRevision",
+    "ServiceRun",
     "Version",
     "Webhook",
 ]
