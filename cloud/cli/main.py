@@ -23,6 +23,7 @@ from cloud.cli import (
     login,
     models,
     output,
+    releasing,
     serve,
     services,
     telemetry,
@@ -53,6 +54,7 @@ app.command()(login.login)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
 app.command()(deployments.deploy)
+app.command()(releasing.release)
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(services.app, name="services")
 app.add_typer(deltas.app, name="delta")

@@ -99,21 +99,12 @@ def check(
     This runs the bundle's own code, if it has any.
     """
     import json as jsons
-    import tempfile
 
-    from runtime.bundle import materialise
-    from runtime.bundle.blobs import BlobStore
+    from cloud.verification import here
     from runtime.errors import ModelError
-    from runtime.inference import check as checks
-    from runtime.inference.model import Model
 
-    with building.built(path, name, allow) as built, tempfile.TemporaryDirectory() as scratch:
-        blobs, target = BlobStore(Path(scratch) / "blobs"), Path(scratch) / "bundle"
-        for digest, place in built.files.items():
-            blobs.put_file(digest, place)
-        materialise.materialise(built.index, built.index_bytes, blobs, target)
-        model = Model.load(target, built.index)
-        found = checks.run_check(model, target, built.index)
+    with building.built(path, name, allow) as built:
+        found = here.run(built)
     if json:
         plain = {"ok": found.ok, "text": found.text, "p95_ms": found.p95_ms}
         output.result(jsons.dumps({**plain, "bundle": built.digest}, indent=2))

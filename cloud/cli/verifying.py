@@ -12,7 +12,7 @@ from cloud.cli.output import JsonFlag
 if TYPE_CHECKING:
     from cloud.verification.findings import Finding
 
-PLACES = ("device",)
+PLACES = ("device", "docker", "kubernetes")
 
 
 def verify(
@@ -27,12 +27,27 @@ def verify(
     device: Annotated[
         list[str] | None, typer.Option("--device", help="device: this one; may be repeated.")
     ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            help="docker, kubernetes: this service alone.", autocompletion=completing.services
+        ),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the service's gateway is reached from here, if not at its endpoint."
+        ),
+    ] = None,
     timeout: Annotated[str, typer.Option(help="How long each place may take.")] = "60s",
     json: JsonFlag = False,
 ) -> None:
     """Run a version's check where it runs, and compare the answers with the golden ones.
 
     Devices are asked over MQTT: the worker that answers inference there runs the check again.
+    Services are asked over HTTP, through their gateway: the check's inputs go there, and the
+    answers are compared here. Exit code 0 when all agree, 1 when one does not, 4 when one could
+    not be asked.
     """
     from runtime.errors import InvalidError
 
@@ -40,7 +55,10 @@ def verify(
     name, version = words.reference(model)
     if on not in PLACES:
         raise InvalidError("--on", on, f"name one of {', '.join(PLACES)}")
-    found = _on_devices(name, version, to, device or (), timeout_s)
+    if on == "device":
+        found = _on_devices(name, version, to, device or (), timeout_s)
+    else:
+        found = _on_services((name, version), on, service, url, timeout_s)
     show(found, json=json)
     require_all(found)
 
@@ -65,6 +83,32 @@ def _on_devices(
         raise NotFoundError("device that runs", f"{wanted.model}:{wanted.version}", fix)
     with progress.working(f"checking on {len(places)} devices"):
         return list(verifying.verify(login.client, wanted.bundle, places, timeout_s=timeout_s))
+
+
+def _on_services(
+    model: tuple[str, str], kind: str, service: str | None, url: str | None, timeout_s: float
+) -> "list[Finding]":
+    from cloud.cli import progress
+    from cloud.errors import NotFoundError
+    from cloud.verification import golden, services
+
+    with login.client() as registry:
+        expected = golden.fetch(registry, *model)
+        places = [
+            each
+            for each in services.serving(registry, expected, kind)
+            if service in {None, each[0]}
+        ]
+        if not places:
+            fix = f"packhorse services deploy NAME --bundle {expected.name} --target {kind}"
+            raise NotFoundError(f"service on {kind} that serves", expected.name, fix)
+        with progress.working(f"asking {len(places)} services"):
+            return [
+                services.verify(
+                    registry, at, expected, revision=revision, timeout_s=timeout_s, url=url
+                )
+                for at, revision in places
+            ]
 
 
 def show(found: "Sequence[Finding]", *, json: bool) -> None:

@@ -3,10 +3,10 @@
     gate   = "check"                                  it has a check, and passes it
            | quantity operator number
            | quantity operator "@" alias [ number ]   against the version that the alias means
-    quantity = "p95_ms" | "size_mb" | "meta." KEY     measured here; what was said at the push
+    quantity = "p95_ms" | "size_mb" | "metadata." KEY    measured here; what is said of it
     operator = ">=" | "<=" | ">" | "<" | "==" | "!="
 
-`meta.accuracy>=@champion-0.01`: at most one percent worse than the champion. While nothing has
+`metadata.accuracy>=@champion-0.01`: at most one percent worse than the champion. While nothing has
 that alias, or it says nothing of that quantity, there is nothing to be worse than: it passes.
 """
 
@@ -19,7 +19,7 @@ from runtime.errors import InvalidError
 
 CHECK = "check"
 _GATE = re.compile(
-    r"(?P<quantity>p95_ms|size_mb|meta\.[A-Za-z0-9_.-]+?)\s*(?P<operator>>=|<=|==|!=|>|<)\s*"
+    r"(?P<quantity>p95_ms|size_mb|metadata\.[A-Za-z0-9_.-]+?)\s*(?P<operator>>=|<=|==|!=|>|<)\s*"
     r"(?:@(?P<alias>[a-z][a-z0-9-]*?)(?P<offset>[+-][0-9.]+(?:e-?[0-9]+)?)?"
     r"|(?P<number>-?[0-9.]+(?:e-?[0-9]+)?))"
 )
@@ -31,7 +31,10 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_FIX = "write check, p95_ms<=20, size_mb<=50, meta.accuracy>=0.9 or meta.accuracy>=@champion-0.01"
+_FIX = (
+    "write check, p95_ms<=20, size_mb<=50, metadata.accuracy>=0.9 or"
+    " metadata.accuracy>=@champion-0.01"
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Gate:
 
     text: str
     quantity: str
-    """CHECK, "p95_ms", "size_mb" or "meta.KEY"."""
+    """CHECK, "p95_ms", "size_mb" or "metadata.KEY"."""
     operator: str = ""
     number: float = 0.0
     """To compare with, or to add to what the alias has."""
@@ -106,7 +109,7 @@ def _quantity(facts: Facts, name: str) -> float | None:
     if name == "p95_ms":
         return facts.p95_ms
     try:
-        return float(facts.metadata[name.removeprefix("meta.")])
+        return float(facts.metadata[name.removeprefix("metadata.")])
     except (KeyError, ValueError):
         return None
 
@@ -114,7 +117,7 @@ def _quantity(facts: Facts, name: str) -> float | None:
 def _absent(quantity: str) -> str:
     if quantity == "p95_ms":
         return "its check measures no latency: it has none, or it failed"
-    key = quantity.removeprefix("meta.")
+    key = quantity.removeprefix("metadata.")
     return f"no number is said of it: push it with --meta {key}=NUMBER"
 
 

@@ -18,15 +18,15 @@ CHAMPION = {"champion": Facts({"accuracy": "0.95"}, size_bytes=1_000_000)}
         ("p95_ms<3", False),
         ("size_mb <= 2", True),
         ("size_mb>2", False),
-        ("meta.accuracy>=0.9", True),
-        ("meta.accuracy==0.96", True),
-        ("meta.accuracy!=0.96", False),
-        ("meta.accuracy>=@champion", True),
-        ("meta.accuracy>=@champion+0.02", False),
-        ("meta.accuracy>=@champion-0.01", True),
-        ("meta.loss<=0.1", False),
-        ("meta.note>=1", False),
-        ("meta.accuracy>=@nobody", True),
+        ("metadata.accuracy>=0.9", True),
+        ("metadata.accuracy==0.96", True),
+        ("metadata.accuracy!=0.96", False),
+        ("metadata.accuracy>=@champion", True),
+        ("metadata.accuracy>=@champion+0.02", False),
+        ("metadata.accuracy>=@champion-0.01", True),
+        ("metadata.loss<=0.1", False),
+        ("metadata.note>=1", False),
+        ("metadata.accuracy>=@nobody", True),
     ],
 )
 def test_a_gate_is_met_or_says_why_not(text: str, ok: bool) -> None:  # noqa: FBT001 - a table's column
@@ -49,7 +49,16 @@ def test_a_check_that_failed_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "accuracy>=1", "meta.a=>1", "meta.a>=x", "p95_ms", "meta.a>=@", "size_mb<=1.2.3"]
+    "text",
+    [
+        "",
+        "accuracy>=1",
+        "metadata.a=>1",
+        "metadata.a>=x",
+        "p95_ms",
+        "metadata.a>=@",
+        "size_mb<=1.2.3",
+    ],
 )
 def test_what_is_no_gate_is_refused_with_examples(text: str) -> None:
     with pytest.raises(InvalidError, match="p95_ms<=20"):
@@ -60,6 +69,6 @@ def test_what_is_no_gate_is_refused_with_examples(text: str) -> None:
 def test_a_comparison_with_an_alias_is_one_with_its_number(value: float, offset: float) -> None:
     here = Facts({"x": repr(value)}, 1)
     there = {"a": Facts({"x": repr(value - offset)}, 1)}
-    gate = gates.Gate("", "meta.x", ">=", offset, "a")
+    gate = gates.Gate("", "metadata.x", ">=", offset, "a")
 
     assert gates.judge(gate, here, there).ok == (value >= (value - offset) + offset)

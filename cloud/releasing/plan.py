@@ -1,0 +1,57 @@
+"""What a release shall do, and in which order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloud import shapes
+from cloud.releasing.gates import Gate
+from runtime.bundle.build import Built
+
+CHECK, REGISTER, SERVICE, VERIFY_SERVICE, DEVICES, VERIFY_DEVICES, ALIAS = (
+    "check",
+    "register",
+    "service",
+    "verify service",
+    "devices",
+    "verify devices",
+    "alias",
+)
+
+
+@dataclass(frozen=True)
+class ServiceWish:
+    """Which service shall serve the version, and how."""
+
+    name: str
+    target: Mapping[str, Any] | None = None
+    """Where it is made if it is not there yet; None: it must be there."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """What else is asked of it, as `packhorse services update` would."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One release."""
+
+    built: Built
+    said: shapes.Statement | None
+    gates: Sequence[Gate] = ()
+    service: ServiceWish | None = None
+    selector: str | None = None
+    """Which devices; None: none."""
+    aliases: Sequence[str] = ()
+    """Moved to the version once all else is true."""
+    soak_s: float = 30.0
+    timeout_s: float = 1800.0
+    """Of the whole."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What is done, in order. The service first: devices are the harder ones to take back."""
+        steps = [CHECK, REGISTER]
+        if self.service is not None:
+            steps += [SERVICE, VERIFY_SERVICE]
+        if self.selector is not None:
+            steps += [DEVICES, VERIFY_DEVICES]
+        return (*steps, ALIAS) if self.aliases else tuple(steps)

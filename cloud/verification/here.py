@@ -1,0 +1,25 @@
+"""A bundle's check in this process: what `packhorse models check` and a release begin with."""
+
+import tempfile
+from pathlib import Path
+
+from runtime.bundle import materialise
+from runtime.bundle.blobs import BlobStore
+from runtime.bundle.build import Built
+from runtime.inference import check as checks
+from runtime.inference.check import CheckResult
+from runtime.inference.model import Model
+
+
+def run(built: Built) -> CheckResult:
+    """Lay a bundle out, load it and run its check; a bundle without one passes.
+
+    This runs the bundle's own code, if it has any. Raises ModelError if it does not load.
+    """
+    with tempfile.TemporaryDirectory(prefix="packhorse-") as scratch:
+        blobs, target = BlobStore(Path(scratch) / "blobs"), Path(scratch) / "bundle"
+        for digest, place in built.files.items():
+            blobs.put_file(digest, place)
+        materialise.materialise(built.index, built.index_bytes, blobs, target)
+        model = Model.load(target, built.index)
+        return checks.run_check(model, target, built.index)
