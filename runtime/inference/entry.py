@@ -21,6 +21,7 @@ import logging
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +62,8 @@ class Entry:
         """Run the file, then its init(); raise ModelError if either fails."""
         self._path = path
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._underway: dict[int, asyncio.Task[Any]] = {}
+        """By the thread that waits for it."""
         self._module = self._load()
         init = self.function("init", required=False)
         if init is not None:
@@ -130,6 +133,8 @@ class Entry:
             return self._wait(result) if inspect.iscoroutine(result) else result
         except ModelError:
             raise
+        except futures.CancelledError as error:
+            raise self._error(name, "was cancelled") from error
         except (Exception, SystemExit) as error:  # a foreign script may raise anything
             log.exception("entry script failed", extra={"function": name})
             raise self._error(name, f"raised {type(error).__name__}: {error}") from error
@@ -139,7 +144,24 @@ class Entry:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="entry", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        tracked = self._tracked(threading.get_ident(), coroutine)
+        return asyncio.run_coroutine_threadsafe(tracked, self._loop).result()
+
+    async def _tracked(self, thread: int, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self._underway[thread] = task
+        try:
+            return await coroutine
+        finally:
+            del self._underway[thread]
+
+    def cancel(self, thread: int) -> None:
+        """Cancel what a thread of this identity waits for, if that is of an `async def` run()."""
+        task = self._underway.get(thread)
+        if task is not None:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(task.cancel)
 
     def _arrays(self, outputs: Any) -> Arrays:
         if not isinstance(outputs, dict) or not all(isinstance(name, str) for name in outputs):

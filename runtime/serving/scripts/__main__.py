@@ -42,6 +42,8 @@ class Child:
         self._rooms: dict[int, threading.Semaphore] = {}
         """Of each stream under way: how many pieces may still be sent."""
         self._cancelled: set[int] = set()
+        self._threads: dict[int, int] = {}
+        """In which thread a call is under way."""
 
     def run(self) -> int:
         """Serve until the server is gone; return the exit code: 0, or 1 if nothing was loaded."""
@@ -66,15 +68,24 @@ class Child:
                         pool.submit(self._answer, model, call, arrays)
                     case (More(call=number), _) if number in self._rooms:
                         self._rooms[number].release()
-                    case (Cancel(call=number), _) if number in self._rooms:
-                        self._cancelled.add(number)
-                        self._rooms[number].release()
+                    case (Cancel(call=number), _):
+                        self._cancel(model, number)
             # The server is gone, and what still runs is for nobody.
             logging.shutdown()
             os._exit(0)
 
+    def _cancel(self, model: Model, number: int) -> None:
+        """Let a call end soon, if it is under way."""
+        room, thread = self._rooms.get(number), self._threads.get(number)
+        if room is not None:
+            self._cancelled.add(number)
+            room.release()
+        if thread is not None and model.entry is not None:
+            model.entry.cancel(thread)
+
     def _answer(self, model: Model, call: Call, inputs: Arrays) -> None:
         number = call.call
+        self._threads[number] = threading.get_ident()
         try:
             if call.stream:
                 self._stream(model, call, inputs)
@@ -91,6 +102,7 @@ class Child:
             self._say(Refused(number, f"run gave what no answer can carry: {error}"))
         finally:
             self._rooms.pop(number, None)
+            self._threads.pop(number, None)
             self._cancelled.discard(number)
 
     def _stream(self, model: Model, call: Call, inputs: Arrays) -> None:

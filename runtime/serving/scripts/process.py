@@ -57,7 +57,9 @@ class EndedError(Exception):
 class _Pending:
     """A call under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        """Which process it was given to."""
         self.news: queue.SimpleQueue[Arrays | Exception | None] = queue.SimpleQueue()
 
 
@@ -129,45 +131,54 @@ class Script:
     def _begin(
         self, inputs: Arrays, wanted: tuple[str, ...] | None, *, stream: bool
     ) -> tuple[int, _Pending]:
-        number, pending = next(self._numbers), _Pending()
-        with self._news:
-            self._await_up()
-            channel = self._channel
-            assert channel is not None
-            self._pending[number] = pending
-        try:
-            with self._sending:
-                frames.send(channel, Call(number, wanted, stream), inputs)
-        except BlockingIOError:
-            self._kill(f"{self._name} read nothing for {self._timeout_s:g} seconds")
-        except OSError:
-            log.debug("script ended before its call", extra={"model": self._name})
-        return number, pending
+        while True:
+            number = next(self._numbers)
+            with self._news:
+                channel = self._await_up()
+                pending = self._pending[number] = _Pending(channel)
+            try:
+                with self._sending:
+                    frames.send(channel, Call(number, wanted, stream), inputs)
+            except BlockingIOError:
+                self._kill(f"it read nothing for {self._timeout_s:g} seconds", channel)
+            except OSError:
+                # The process had ended already: this call is for the next one.
+                self._forget(number)
+                self._lost(channel)
+                continue
+            return number, pending
 
     def _next(self, pending: _Pending, number: int) -> Arrays | None:
         try:
             given = pending.news.get(timeout=self._timeout_s)
         except queue.Empty:
-            self._give_up(pending, number)
-            raise ModelError(
-                f"{self._name}: run took longer than {self._timeout_s:g} seconds and was stopped:"
-                " raise resources.timeout_s, or mend the script"
-            ) from None
+            raise self._give_up(pending, number) from None
         if isinstance(given, Exception):
             raise given
         return given
 
-    def _give_up(self, pending: _Pending, number: int) -> None:
-        """End a call that takes too long, with the process if it does not end otherwise."""
-        with self._news:
-            alone = len(self._pending) <= 1
-        if not alone:
+    def _give_up(self, pending: _Pending, number: int) -> ModelError | EndedError:
+        """End a call that takes too long, with the process if need be; return what to raise."""
+        late = ModelError(
+            f"{self._name}: run took longer than {self._timeout_s:g} seconds and was stopped:"
+            " raise resources.timeout_s, or mend the script"
+        )
+        if self.started.callers > 1:
             self._tell(Cancel(number))
             with contextlib.suppress(queue.Empty):
-                pending.news.get(timeout=CANCEL_S)
-                return
-        self._forget(number)
-        self._kill(f"another request took longer than {self._timeout_s:g} seconds")
+                given = pending.news.get(timeout=CANCEL_S)
+                return given if isinstance(given, EndedError) else late
+        with self._news:
+            others = len(self._pending) - 1
+            self._kill(f"a request took longer than {self._timeout_s:g} seconds", pending.channel)
+        # With others beside it, any of them may hold up the process.
+        return EndedError(str(late), others=others) if others else late
+
+    def _lost(self, channel: socket.socket) -> None:
+        """Take note that nobody reads there any more; the process's thread will see it soon."""
+        with self._news:
+            if self._channel is channel:
+                self._up = False
 
     def _forget(self, number: int) -> None:
         with self._news:
@@ -189,10 +200,10 @@ class Script:
             text = self._failed or f"not loaded within {START_S:g} seconds"
         raise ModelError(text if self._name in text else f"{self._name}: {text}")
 
-    def _await_up(self) -> None:
-        """Wait for the process; raise if there is none soon. Called with the lock held."""
+    def _await_up(self) -> socket.socket:
+        """Return where the process reads; raise if there is none soon. Called with the lock."""
         deadline = time.monotonic() + START_S
-        while not self._up:
+        while not self._up or self._channel is None:
             if self._closed:
                 raise NotReadyError(f"{self._name} has been unloaded: ask again")
             now = time.monotonic()
@@ -203,14 +214,20 @@ class Script:
                     retry_after_s=max(wait_s, 1.0),
                 )
             self._news.wait(1.0)
+        return self._channel
 
-    def _kill(self, why: str) -> None:
-        """Kill the process and all that it started; its thread sees to the rest."""
-        child = self._child
-        self._killed_for = why
-        if child is not None and child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+    def _kill(self, why: str, channel: socket.socket | None = None) -> None:
+        """Kill the process and all that it started; its thread sees to the rest.
+
+        With a channel, only if that is still the process's: it may be another one by now.
+        """
+        with self._news:
+            if channel is not None and channel is not self._channel:
+                return
+            child, self._up, self._killed_for = self._child, False, why
+            if child is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
 
     # Called in the thread that keeps the process --------------------------------------------------
 
@@ -237,7 +254,7 @@ class Script:
                 argv, pass_fds=[theirs.fileno()], env=_environment(), start_new_session=True
             )
         with self._news:
-            self._child, self._channel = child, ours
+            self._child, self._channel, self._answered = child, ours, False
             if self._closed:
                 self._kill("")
         with contextlib.suppress(OSError):
@@ -249,7 +266,9 @@ class Script:
         while True:
             try:
                 frame = frames.receive(channel)
-            except (OSError, InvalidError) as error:
+            except OSError:
+                return
+            except InvalidError as error:
                 self._kill(f"it does not keep to the protocol ({error})")
                 return
             if frame is None:
@@ -258,7 +277,7 @@ class Script:
             match message:
                 case frames.Started():
                     with self._news:
-                        self.started, self._up, self._answered = message, True, False
+                        self.started, self._up = message, True
                         self._failed = self._killed_for = ""
                         self._news.notify_all()
                 case frames.Failed(text=text):
@@ -279,16 +298,17 @@ class Script:
 
     def _ended(self) -> None:
         """Fail what was under way, and say when the next process starts."""
-        assert self._child is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGKILL)  # what the script itself started
-        code = self._child.wait()
         with self._news:
-            was_up, self._up, self._channel = self._up, False, None
+            # Under the lock: nobody may kill by this number once it is free for another process.
+            assert self._child is not None
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)  # also what the script itself started
+            code = self._child.wait()
+            self._up, self._channel = False, None
             why = self._killed_for or f"its process ended ({_shown(code)})"
             self._failed = self._failed or why
             waiting, self._pending = self._pending, {}
-            if was_up and self._answered:
+            if self._answered:
                 self._backoff.reset()
                 self._next_start = 0.0
             else:
