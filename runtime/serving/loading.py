@@ -7,23 +7,31 @@ import msgspec
 
 from runtime.bundle import policy
 from runtime.bundle.index import Index
+from runtime.inference import check
 from runtime.inference.model import Model
 from runtime.serving import measuring
 from runtime.serving.measuring import Measured
 from runtime.serving.scripts.isolated import Isolated
 from runtime.serving.served import Predictor
 
+Loaded = tuple[Predictor, Measured]
 
-def load(
-    directory: Path, index: Index, allow: Collection[str] = policy.DEFAULT
-) -> tuple[Predictor, Measured]:
-    """Load a bundle and run it until it is warm.
+
+def load(directory: Path, index: Index, allow: Collection[str] = policy.DEFAULT) -> Loaded:
+    """Load a bundle, hold it against its own check, and run it until it is warm.
 
     `allow` is what bundles may bring, as runtime.bundle.policy names it. Raises InvalidError if it
-    brings something else, ModelError if it does not load.
+    brings something else, ModelError if it does not load or does not pass. How fast the check wants
+    it is a matter of devices.
     """
     model = _part(directory, index, allow)
-    return model, measuring.measure(model, measuring.sample(model.signature, directory, index))
+    try:
+        check.require(model, directory, index)
+        sample = measuring.sample(model.signature, directory, index)
+        return model, measuring.measure(model, sample)
+    except BaseException:
+        model.close()
+        raise
 
 
 def _part(directory: Path, index: Index, allow: Collection[str]) -> Model | Isolated:
