@@ -7,15 +7,14 @@ large its inputs may be there is found by doubling the batch until it is not qui
 import logging
 import statistics
 import time
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from runtime.bundle.index import Index, Signature
+from runtime.bundle.index import Signature
 from runtime.errors import InvalidError, ModelError
-from runtime.inference import check, tensors
+from runtime.inference.check import sample as sample  # noqa: PLC0414 - for those who load
 from runtime.inference.tensors import Arrays
 
 log = logging.getLogger(__name__)
@@ -41,16 +40,6 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 UNMEASURED = Measured(run_s=0.0, elements=0, quick_elements=0)
-
-
-def sample(signature: Signature, directory: Path, index: Index) -> Arrays:
-    """Return inputs to try a model with: its check's, else zeros."""
-    if index.check is not None:
-        try:
-            return tensors.conform(signature, check.read_arrays(directory / index.check.inputs))
-        except InvalidError as error:
-            log.warning("check has no fitting inputs", extra={"reason": str(error)})
-    return tensors.zeros(signature)
 
 
 class Runs(Protocol):
