@@ -55,24 +55,13 @@ def profile(
 
     Each setting runs in a process of its own. This runs the bundle's own code, if it has any.
     """
-    from runtime.bundle import policy
     from runtime.inference import advice
-    from runtime.inference import profile as profiles
 
     place = Path(target)
     if write and not (place / "bundle.yaml").is_file():
         raise InvalidError("--write", target, "only a bundle's directory can be written to")
-    allowed = policy.granted(policy.parse(allow or (), "--allow")) | set(policy.DEFAULT)
-    with _laid_out(target, allow) as (directory, index):
-        wanted = profiles.settings(
-            index, threads=threads or (), rows=batches or (), callers=callers or ()
-        )
-        with progress.steps(f"measuring {index.name}", len(wanted)) as done:
-            measured = list(
-                profiles.measure_all(
-                    directory, index, wanted, seconds=seconds, allow=sorted(allowed), done=done
-                )
-            )
+    sizes = {"threads": threads or (), "rows": batches or (), "callers": callers or ()}
+    measured = _measure(target, sizes, seconds, allow)
     advised = advice.advise(measured)
     if write:
         from cloud import profiles as writing
@@ -81,6 +70,23 @@ def profile(
     _show(measured, advised, json=json)
     if write:
         output.say(f"Written to {place / 'bundle.yaml'}")
+
+
+def _measure(
+    target: str, sizes: dict[str, Any], seconds: float, allow: list[str] | None
+) -> "list[Measurement]":
+    from runtime.bundle import policy
+    from runtime.inference import profile as profiles
+
+    allowed = policy.granted(policy.parse(allow or (), "--allow")) | set(policy.DEFAULT)
+    with _laid_out(target, allow) as (directory, index):
+        wanted = profiles.settings(index, **sizes)
+        with progress.steps(f"measuring {index.name}", len(wanted)) as done:
+            return list(
+                profiles.measure_all(
+                    directory, index, wanted, seconds=seconds, allow=sorted(allowed), done=done
+                )
+            )
 
 
 @contextlib.contextmanager
