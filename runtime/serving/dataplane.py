@@ -38,6 +38,7 @@ from runtime.serving.turns import Turns, Work
 
 MAX_ID_CHARS = 256
 QUEUE_LIMIT = 256
+POLL_S = 0.02
 EXPIRED = "the request waited too long: nobody expects its answer any more"
 
 
@@ -101,6 +102,16 @@ class DataPlane(Catalogue):
         for served in self.served:
             served.turns.close(timeout_s)
             served.model.close()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Welcome no new work, and wait until what is here is done; say whether it is in time."""
+        self.draining = True
+        deadline = time.monotonic() + timeout_s
+        while not all(served.turns.idle for served in self.served):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
 
     # Asking ---------------------------------------------------------------------------------------
 
