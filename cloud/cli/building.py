@@ -52,6 +52,17 @@ def built(path: Path, name: str | None = None, allow: list[str] | None = None) -
         yield made
 
 
+@contextlib.contextmanager
+def laid_out(
+    path: Path, name: str | None = None, allow: list[str] | None = None
+) -> "Iterator[tuple[Built, tuple[Path, Index]]]":
+    """Give the bundle at a path, built, and its files as a worker has them, with its index."""
+    from cloud.verification import here
+
+    with built(path, name, allow) as made, here.laid_out(made) as target:
+        yield made, (target, made.index)
+
+
 def tell(found: "Opened") -> None:
     """Say what was written, and what a person should know of it."""
     if found.written:

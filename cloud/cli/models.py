@@ -17,6 +17,7 @@ from cloud.cli import (
     listing,
     login,
     output,
+    profiling,
     variants,
     verifying,
     words,
@@ -35,6 +36,7 @@ app.command()(families.lineage)
 app.command()(diffing.diff)
 app.command()(deleting.delete)
 app.command()(verifying.verify)
+app.command()(profiling.profile)
 app.add_typer(aliases.app, name="alias")
 app.add_typer(variants.app, name="variants")
 
