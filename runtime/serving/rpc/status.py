@@ -1,7 +1,7 @@
 """What gRPC calls each of our errors."""
 
 import logging
-from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import grpc
 
@@ -10,7 +10,7 @@ from runtime.serving.errors import BusyError, DeadlineError, NotReadyError, Unkn
 
 log = logging.getLogger(__name__)
 
-Metadata = Sequence[tuple[str, str]]
+Context = grpc.aio.ServicerContext[Any, Any]
 
 STATUS: dict[type[PackhorseError], grpc.StatusCode] = {
     InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -22,18 +22,20 @@ STATUS: dict[type[PackhorseError], grpc.StatusCode] = {
 }
 
 RETRY_AFTER = "retry-after"
-"""Trailing metadata: seconds after which it may be worth another try."""
+"""Trailing metadata: seconds after which another try may be worth it."""
 
 
-def of(error: PackhorseError) -> tuple[grpc.StatusCode, str, Metadata]:
-    """Return the code, the text and the trailing metadata that say what went wrong."""
-    code = grpc.StatusCode.INTERNAL
-    for kind, known in STATUS.items():
+def of(error: PackhorseError) -> grpc.StatusCode:
+    """Return the code of an error."""
+    for kind, code in STATUS.items():
         if isinstance(error, kind):
-            code = known
-            break
-    else:
-        log.error("unforeseen error", exc_info=error)
+            return code
+    log.error("unforeseen error", exc_info=error)
+    return grpc.StatusCode.INTERNAL
+
+
+async def refuse(context: Context, error: PackhorseError) -> NoReturn:
+    """End a call with an error."""
     after = getattr(error, "retry_after_s", None)
     metadata = () if after is None else ((RETRY_AFTER, f"{after:g}"),)
-    return code, str(error), metadata
+    await context.abort(of(error), str(error), metadata)
