@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from google.protobuf.message import DecodeError
 
 from runtime.errors import InvalidError, PackhorseError
+from runtime.inference.tensors import Arrays
 from runtime.serving.dataplane import MAX_ID_CHARS, DataPlane
 from runtime.serving.errors import BusyError
 from runtime.serving.protos.open_inference_pb2 import (
@@ -117,7 +118,7 @@ def parse(data: bytes) -> ModelInferRequest:
 
 def _decode(
     request: ModelInferRequest, served: Served, started: float
-) -> tuple[codec.Arrays, list[str] | None]:
+) -> tuple[Arrays, list[str] | None]:
     try:
         decoded = codec.decode(request, served.specs), codec.wanted(request)
     except InvalidError:
@@ -127,9 +128,7 @@ def _decode(
     return decoded
 
 
-def _encode(
-    served: Served, request: ModelInferRequest, outputs: codec.Arrays
-) -> ModelInferResponse:
+def _encode(served: Served, request: ModelInferRequest, outputs: Arrays) -> ModelInferResponse:
     started = time.perf_counter()
     response = codec.encode(served.name, served.version, request, outputs)
     served.tally.encode.observe(time.perf_counter() - started)
@@ -137,7 +136,8 @@ def _encode(
 
 
 def _ask(request: ModelInferRequest, context: Context, caller: Caller) -> Ask:
-    left = context.time_remaining()
+    # The stubs forget that a call may have no deadline.
+    left: float | None = context.time_remaining()
     if request.parameters and TIMEOUT in request.parameters:
         micros = _whole(request.parameters[TIMEOUT])
         left = min(micros / 1e6, left if left is not None else micros / 1e6) if micros else left
