@@ -77,8 +77,9 @@ async def start(
     With an `api_key`, calls must bring it; whether one may go without is the caller's to decide.
     With a `repository`, clients may load and unload its models.
     """
-    server = grpc.aio.server(options=_arguments(options), maximum_concurrent_rpcs=options.max_calls)
-    infer = Infer(plane, max_held_bytes=options.max_held_bytes)
+    # Infer bounds the calls: grpc's own maximum_concurrent_rpcs does not say when to come again.
+    server = grpc.aio.server(options=_arguments(options))
+    infer = Infer(plane, max_calls=options.max_calls, max_held_bytes=options.max_held_bytes)
     service = Service(plane, infer, repository=repository, api_key=api_key)
     server.add_generic_rpc_handlers((service,))
     bound = _bind(server, _address(host, port)) if uds is None else _bind_private(server, uds)
