@@ -167,7 +167,10 @@ def require_shape(field: str, shape: tuple[int, ...], spec: TensorSpec) -> None:
                 break
         else:
             return
-    raise InvalidError(field, list(shape), f"the model takes {list(spec.shape)}")
+    fix = f"the model takes {list(spec.shape)}"
+    if max(shape, default=0) > MAX_ELEMENTS:
+        fix = f"send at most {MAX_ELEMENTS} values"
+    raise InvalidError(field, list(shape), fix)
 
 
 def encode(name: str, array: Array) -> TensorOut:
