@@ -19,7 +19,7 @@ from runtime.batches import Record
 from runtime.clock import Clock
 from runtime.errors import InvalidError, SpaceError
 from runtime.inference.tensors import Array, Arrays
-from runtime.serving.dataplane import Origin, Prediction
+from runtime.serving.served import Origin, Prediction
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,10 @@ Predict = Callable[[Arrays], Arrays]
 class Ensemble:
     """Loaded steps, wired. `run` may be called from several threads if each step may."""
 
-    def __init__(self, wiring: Wiring, steps: Mapping[str, Predict]) -> None:
+    def __init__(
+        self, wiring: Wiring, steps: Mapping[str, Predict], *, inline: bool = False
+    ) -> None:
+        """Wire the steps; `inline` says that each may be called from any thread, at any time."""
         self._wiring, self._steps = wiring, steps
         taken = {source for feeds in wiring.feeds.values() for source in feeds.values()}
         taken.update(wiring.outputs.values())
@@ -22,6 +25,7 @@ class Ensemble:
             step: [source for source in taken if source.startswith(f"{step}.")] for step in steps
         }
         widest = max(len(level) for level in wiring.levels)
+        self.inline = inline
         self._beside = concurrent.futures.ThreadPoolExecutor(widest - 1) if widest > 1 else None
 
     def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
@@ -39,6 +43,11 @@ class Ensemble:
                 values.update(future.result())
         names = self._wiring.outputs if outputs is None else outputs
         return {name: values[self._wiring.outputs[name]] for name in names}
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._beside is not None:
+            self._beside.shutdown(wait=False)
 
     def _step(self, step: str, values: Arrays) -> Arrays:
         """Return what a step gives, by STEP.OUTPUT."""

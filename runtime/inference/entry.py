@@ -57,6 +57,7 @@ class Entry:
         if init is not None:
             self._call("init", init, context)
         self._run = self.function("run", required=False)
+        self.streams = False
 
     @property
     def has_run(self) -> bool:

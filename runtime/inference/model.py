@@ -8,7 +8,7 @@ ensemble no        no: each step is a model of its own
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from runtime.inference.ensemble import Ensemble
 from runtime.inference.entry import Context, Entry
 from runtime.inference.session import CPU, Session
 from runtime.inference.tensors import Arrays
+
+PLATFORMS = {"onnx": "onnxruntime_onnx", "python": "python", "ensemble": "ensemble"}
+"""Triton's names for what runs a kind of bundle."""
 
 
 class Model:
@@ -45,6 +48,11 @@ class Model:
             else tuple(spec.name for spec in self.signature.outputs)
         )
         """What may be asked for; None: a script before a graph gives what it likes."""
+        self.inline = not scripted and (graph is None or graph.inline)
+        """Whether any thread may call `predict`, and it only computes."""
+        self.streams = entry is not None and entry.streams
+        self.batching = index.batching
+        self.platform = PLATFORMS[index.kind]
         self._graph = graph
 
     @staticmethod
@@ -84,6 +92,15 @@ class Model:
                 raise InvalidError("outputs", name, f"the model gives {', '.join(given)}")
         return {name: given[name] for name in outputs}
 
+    def stream(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Iterator[Arrays]:
+        """Yield the pieces of an answer; one, unless the script's run() is a generator."""
+        yield self.predict(inputs, outputs)
+
+    def close(self) -> None:
+        """Let go of threads and processes."""
+        if isinstance(self._graph, Ensemble):
+            self._graph.close()
+
 
 def _ensemble(directory: Path, index: Index) -> Model:
     """Return a model of models, each loaded from its own directory."""
@@ -95,7 +112,8 @@ def _ensemble(directory: Path, index: Index) -> Model:
         except ModelError as error:
             raise ModelError(f"step {step.name}: {error}") from error
     steps = {name: functools.partial(_conforming, model) for name, model in models.items()}
-    wired = Ensemble(bundle_index.wiring(index), steps)
+    inline = all(model.inline for model in models.values())
+    wired = Ensemble(bundle_index.wiring(index), steps, inline=inline)
     return Model(index, wired, None, min(model.callers for model in models.values()))
 
 

@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 
 from runtime.errors import InvalidError, ModelError, PackhorseError
-from runtime.serving.dataplane import DataPlane, InferRequest
-from runtime.serving.errors import BusyError, UnknownModelError
+from runtime.inference import tensors
+from runtime.serving.dataplane import MAX_ID_CHARS, DataPlane
+from runtime.serving.errors import BusyError, DeadlineError, NotReadyError, UnknownModelError
+from runtime.serving.served import Ask
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,38 @@ STATUS: dict[type[PackhorseError], http.HTTPStatus] = {
     UnknownModelError: http.HTTPStatus.NOT_FOUND,
     BusyError: http.HTTPStatus.TOO_MANY_REQUESTS,
     ModelError: http.HTTPStatus.INTERNAL_SERVER_ERROR,
+    NotReadyError: http.HTTPStatus.SERVICE_UNAVAILABLE,
+    DeadlineError: http.HTTPStatus.GATEWAY_TIMEOUT,
 }
 _READ = ("GET", "HEAD")
+
+
+class OutputRequest(msgspec.Struct, frozen=True):
+    """One output that a client wants."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(msgspec.Struct, frozen=True):
+    """What a client asks; parameters are taken and have no meaning here."""
+
+    inputs: list[tensors.TensorIn]
+    id: str | None = None
+    outputs: list[OutputRequest] | None = None
+    parameters: dict[str, Any] = {}
+
+
+class InferResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer."""
+
+    model_name: str
+    model_version: str
+    outputs: list[tensors.TensorOut]
+    id: str | None = None
+    """That of the request, if it had one."""
+
+
 _DECODER = msgspec.json.Decoder(InferRequest)
 _ENCODER = msgspec.json.Encoder()
 
@@ -142,10 +174,28 @@ class Rest:
         try:
             await self._read_body(body, scope, receive)
             request = _decode(body)
-            answer = await self._plane.infer(name, version, request)
+            answer = await self._answer(name, version, request)
         finally:
             self._held_bytes -= len(body)
         return http.HTTPStatus.OK, _ENCODER.encode(answer)
+
+    async def _answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        served = self._plane.find(name, version)
+        if request.id is not None and len(request.id) > MAX_ID_CHARS:
+            raise InvalidError("id", request.id, f"use at most {MAX_ID_CHARS} characters")
+        tensors.require_names([tensor.name for tensor in request.inputs], served.specs)
+        inputs = {
+            tensor.name: tensors.decode(tensor, served.specs[tensor.name])
+            for tensor in request.inputs
+        }
+        wanted = [output.name for output in request.outputs] if request.outputs else None
+        outputs = await self._plane.run(served, inputs, wanted, Ask(request=request.id))
+        return InferResponse(
+            model_name=served.name,
+            model_version=served.version,
+            outputs=[tensors.encode(name, array) for name, array in outputs.items()],
+            id=request.id,
+        )
 
     async def _read_body(self, body: bytearray, scope: Scope, receive: Receive) -> None:
         """Append the body; what is appended counts as held until the request is done."""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from runtime.serving import rest
-from runtime.serving.dataplane import Prediction
 from runtime.serving.rest import Rest
+from runtime.serving.served import Prediction
 from tests.support import models, serving
 from tests.support.serving import UnixConnection
 
@@ -53,7 +53,7 @@ def service() -> Iterator[Service]:
         ) as plane:
             for bundle, model in bundles.items():
                 index = models.install(directory / bundle, model, name=bundle)
-                plane.add(bundle, "7", serving.Model.load(directory / bundle, index))
+                serving.add(plane, directory / bundle, index, "7")
             listener = serving.listen(directory / "s")
             app = Rest(plane, max_body_bytes=MAX_BODY)
             server = serving.RunningServer(app, listener)
@@ -273,4 +273,4 @@ def test_bodies_in_memory_are_bounded_together(tmp_path: Path) -> None:
 
 
 def test_every_error_of_serving_has_a_status() -> None:
-    assert {int(status) for status in rest.STATUS.values()} == {400, 404, 429, 500}
+    assert {int(status) for status in rest.STATUS.values()} == {400, 404, 429, 500, 503, 504}

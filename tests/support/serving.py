@@ -15,7 +15,9 @@ from runtime import unixsockets
 from runtime.bundle.index import Index
 from runtime.clock import SystemClock
 from runtime.inference.model import Model
-from runtime.serving.dataplane import DataPlane, Prediction
+from runtime.serving import measuring
+from runtime.serving.dataplane import DataPlane
+from runtime.serving.served import Prediction
 from runtime.serving.server import Server
 from runtime.serving.wire.app import App
 from runtime.serving.wire.limits import Limits
@@ -81,6 +83,13 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+def add(plane: DataPlane, directory: Path, index: Index, version: str = "1") -> None:
+    """Serve a bundle under its name, measured as servers do."""
+    model = Model.load(directory, index)
+    sample = measuring.sample(model.signature, directory, index)
+    plane.add(index.name, version, model, measuring.measure(model, sample))
+
+
 @contextlib.contextmanager
 def plane_of(
     directory: Path,
@@ -91,6 +100,6 @@ def plane_of(
 ) -> Iterator[DataPlane]:
     """Serve a bundle under its name as version 1."""
     plane = DataPlane(on_prediction=on_prediction, clock=SystemClock(), queue_limit=queue_limit)
-    plane.add(index.name, "1", Model.load(directory, index))
+    add(plane, directory, index)
     yield plane
     plane.close()
