@@ -118,7 +118,7 @@ def test_nested_data_parameters_and_asked_outputs_are_taken(service: Service) ->
     request = {
         "parameters": {"priority": 3},
         "inputs": [X | {"data": [[1, 1, 1, 1]], "parameters": {"content_type": "np"}}],
-        "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
+        "outputs": [{"name": "y", "parameters": {"binary_data": False}}],
     }
 
     status, answer = service.ask("POST", "/v2/models/sums/versions/1/infer", request)

@@ -4,7 +4,13 @@ import http
 import logging
 
 from runtime.errors import InvalidError, ModelError, PackhorseError
-from runtime.serving.errors import BusyError, DeadlineError, NotReadyError, UnknownModelError
+from runtime.serving.errors import (
+    BusyError,
+    CodecError,
+    DeadlineError,
+    NotReadyError,
+    UnknownModelError,
+)
 from runtime.serving.wire import answers
 from runtime.serving.wire.answers import Answer
 from runtime.serving.wire.errors import RefusedError
@@ -19,6 +25,7 @@ STATUS: dict[type[PackhorseError], http.HTTPStatus] = {
     NotReadyError: http.HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineError: http.HTTPStatus.GATEWAY_TIMEOUT,
     ModelError: http.HTTPStatus.INTERNAL_SERVER_ERROR,
+    CodecError: http.HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 
