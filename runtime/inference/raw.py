@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from runtime.bundle.index import TensorSpec
-from runtime.errors import InvalidError
+from runtime.errors import InvalidError, ModelError
 from runtime.inference import tensors
 from runtime.inference.tensors import DTYPES, Array
 
@@ -45,7 +45,7 @@ def decode(field: str, data: bytes | memoryview, shape: tuple[int, ...], spec: T
 
 
 def encode(array: Array) -> bytes:
-    """Return an array's raw bytes; texts go as UTF-8."""
+    """Return an array's raw bytes, texts as UTF-8; raise ModelError for what is no text."""
     if array.dtype.kind in "OUS":
         return b"".join(_framed(array.ravel().tolist()))
     return array.tobytes()
@@ -60,8 +60,13 @@ def text(field: str, value: bytes) -> str:
 
 
 def as_bytes(value: str | bytes) -> bytes:
-    """Return one BYTES value of a model as it travels."""
-    return value if isinstance(value, bytes) else value.encode()
+    """Return one BYTES value of a model as it travels; raise ModelError if it is none."""
+    if isinstance(value, bytes):
+        return value
+    try:
+        return value.encode()
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise ModelError(f"an output of BYTES holds {value!r:.80}: give str or bytes") from error
 
 
 def _decode_texts(field: str, data: bytes | memoryview, count: int) -> Array:

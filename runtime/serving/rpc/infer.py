@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from google.protobuf.message import DecodeError
 
 from runtime.errors import InvalidError, PackhorseError
+from runtime.inference.tensors import Arrays
 from runtime.serving.dataplane import MAX_ID_CHARS, DataPlane
 from runtime.serving.errors import BusyError
 from runtime.serving.protos.open_inference_pb2 import (
@@ -33,14 +34,15 @@ TIMEOUT = "timeout"
 class Infer:
     """Answers with the models of a data plane."""
 
-    def __init__(self, plane: DataPlane, *, max_held_bytes: int) -> None:
-        """Refuse what would make all requests together hold more than `max_held_bytes`."""
-        self._plane, self._max_held_bytes = plane, max_held_bytes
-        self._held_bytes = 0
+    def __init__(self, plane: DataPlane, *, max_calls: int, max_held_bytes: int) -> None:
+        """Refuse what goes beyond so many requests at once, or so many bytes of them together."""
+        self._plane, self._max_calls, self._max_held_bytes = plane, max_calls, max_held_bytes
+        self._calls = self._held_bytes = 0
 
     async def unary(self, data: bytes, context: Context, caller: Caller = NOBODY) -> bytes:
         """Answer one request with one answer."""
         started = time.perf_counter()
+        self._calls += 1
         self._held_bytes += len(data)
         try:
             self._require_room()
@@ -52,11 +54,15 @@ class Infer:
                 )
             inputs, wanted = _decode(request, served, started)
             ask = _ask(request, context, caller)
-            outputs = await self._plane.run(served, inputs, wanted, ask)
+            if served.fits(inputs):
+                outputs = self._plane.run_now(served, inputs, wanted, ask)
+            else:
+                outputs = await self._plane.run(served, inputs, wanted, ask)
             return _encode(served, request, outputs).SerializeToString()
         except PackhorseError as error:
             return await status.refuse(context, error)
         finally:
+            self._calls -= 1
             self._held_bytes -= len(data)
 
     async def stream(
@@ -67,11 +73,13 @@ class Infer:
         A request that fails gets an answer that says why; the stream goes on.
         """
         async for data in requests:
+            self._calls += 1
             self._held_bytes += len(data)
             try:
                 async for answer in self._pieces(data, context, caller):
                     yield answer.SerializeToString()
             finally:
+                self._calls -= 1
                 self._held_bytes -= len(data)
 
     async def _pieces(
@@ -100,6 +108,8 @@ class Infer:
             )
 
     def _require_room(self) -> None:
+        if self._calls > self._max_calls:
+            raise BusyError(f"{self._max_calls} requests are here already: try again later")
         if self._held_bytes > self._max_held_bytes:
             raise BusyError("requests in memory are too large together: try again later")
 
@@ -117,7 +127,7 @@ def parse(data: bytes) -> ModelInferRequest:
 
 def _decode(
     request: ModelInferRequest, served: Served, started: float
-) -> tuple[codec.Arrays, list[str] | None]:
+) -> tuple[Arrays, list[str] | None]:
     try:
         decoded = codec.decode(request, served.specs), codec.wanted(request)
     except InvalidError:
@@ -127,9 +137,7 @@ def _decode(
     return decoded
 
 
-def _encode(
-    served: Served, request: ModelInferRequest, outputs: codec.Arrays
-) -> ModelInferResponse:
+def _encode(served: Served, request: ModelInferRequest, outputs: Arrays) -> ModelInferResponse:
     started = time.perf_counter()
     response = codec.encode(served.name, served.version, request, outputs)
     served.tally.encode.observe(time.perf_counter() - started)
@@ -137,7 +145,8 @@ def _encode(
 
 
 def _ask(request: ModelInferRequest, context: Context, caller: Caller) -> Ask:
-    left = context.time_remaining()
+    # The stubs forget that a call may have no deadline.
+    left: float | None = context.time_remaining()
     if request.parameters and TIMEOUT in request.parameters:
         micros = _whole(request.parameters[TIMEOUT])
         left = min(micros / 1e6, left if left is not None else micros / 1e6) if micros else left
