@@ -82,6 +82,8 @@ class DataPlane:
         self._queue_limit = queue_limit
         self._found: dict[tuple[str, str | None], Served] = {}
         """By name and version; by name and None what the name alone means."""
+        self.pending: dict[tuple[str, str], str] = {}
+        """What cannot be asked just now, and why; a repository's."""
         self._carrier: Carrier | None = None
         self.meter = Meter()
         self.meter.queues = self._queues
@@ -338,6 +340,9 @@ class DataPlane:
             )
 
     def _missing(self, name: str, version: str | None) -> UnknownModelError | NotReadyError:
+        for (pending, its), why in self.pending.items():
+            if pending == name and version in {None, its}:
+                return NotReadyError(f"{name} version {its} cannot be asked: {why}")
         known = [f"{served.name} version {served.version}" for served in self.served]
         return UnknownModelError(name, version, known)
 

@@ -201,7 +201,10 @@ class Turns:
             tally.batch.observe(len(works))
             for work in works:
                 tally.queue.observe(started - work.arrived)
-                if isinstance(work.outcome, BaseException):
+                if work.reply.gone:
+                    late = work.deadline <= time.monotonic()
+                    tally.failed("deadline" if late else "cancelled")
+                elif isinstance(work.outcome, BaseException):
                     tally.failed(kind_of(work.outcome))
                 else:
                     tally.requests += 1

@@ -1,0 +1,168 @@
+"""The inference server's HTTP: the Open Inference Protocol v2 whole, and what stands beside it.
+
+    GET  /v2                                                    what this server is
+    GET  /v2/health/live, /v2/health/ready
+    GET  /v2/models/{name}[/versions/{version}][/ready]
+    POST /v2/models/{name}[/versions/{version}]/infer           JSON, and the binary extension
+    GET  /v2/models/{name}[/versions/{version}]/config, /stats  as Triton has them; /v2/models/stats
+    POST /v2/repository/index, /v2/repository/models/{name}/load, /unload
+    POST /score, /v2/models/{name}[/versions/{version}]/score   tables, for those without tensors
+    GET  /openapi.json, /v2/models/{name}[/versions/{version}]/openapi.json, /docs
+    GET  /metrics
+
+Every error is {"error": "…"}: 400 for a request that is wrong, 401 without the key, 404 for what is
+not here, 405, 408, 413, 415 and 431 for what is not taken, 429 when too many wait, 500 when the
+model fails, 503 when it is not ready, 504 when the client's time is up.
+"""
+
+import hmac
+import http
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from runtime.errors import PackhorseError
+from runtime.serving.dataplane import DataPlane
+from runtime.serving.rest import reads, routes, status
+from runtime.serving.rest.changes import Changes, Repository
+from runtime.serving.rest.infer import Codec, Infer
+from runtime.serving.rest.known import Known
+from runtime.serving.rest.scores import Scores
+from runtime.serving.wire import answers
+from runtime.serving.wire.answers import Answer
+from runtime.serving.wire.app import Reply
+from runtime.serving.wire.bodies import Body, HeapBody
+from runtime.serving.wire.errors import RefusedError
+from runtime.serving.wire.head import Head
+from runtime.serving.wire.limits import MIB
+
+Handler = Callable[[Known, bytes | Body], Reply | Coroutine[Any, Any, Reply]]
+
+OPEN = frozenset({"live", "server_ready"})
+"""What may be asked without the key: a container's health check has none."""
+_encode = msgspec.json.Encoder().encode
+
+
+class Rest:
+    """The app."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        *,
+        codec: Codec | None = None,
+        repository: Repository | None = None,
+        api_key: str | None = None,
+        max_body_bytes: int = 64 * MIB,
+        place: Callable[[int], Body] | None = None,
+    ) -> None:
+        """Answer for a data plane.
+
+        Without a `repository` models are not loaded and unloaded over HTTP; with an `api_key`
+        requests must bring it. `place` makes room for JSON that the `codec` will read.
+        """
+        self._plane = plane
+        self._place = place or HeapBody
+        self._key = None if api_key is None else f"Bearer {api_key}".encode()
+        infer = Infer(plane, codec, max_body_bytes=max_body_bytes)
+        scores = Scores(plane, max_body_bytes=max_body_bytes)
+        changes = Changes(plane, repository)
+        self._metrics: Any = None
+        self._handlers: dict[str, Handler] = {
+            "server": lambda _known, _body: _json(reads.server(plane)),
+            "live": lambda _known, _body: _json({"live": plane.live}),
+            "server_ready": self._server_ready,
+            "metadata": self._metadata,
+            "model_ready": self._model_ready,
+            "config": self._config,
+            "stats": self._stats,
+            "infer": infer.ask,
+            "score": scores.score,
+            "metrics": self._scrape,
+            "repository_index": changes.index,
+            "load": changes.load,
+            "unload": changes.unload,
+        }
+
+    def admit(self, head: Head) -> Answer | None:
+        """Return why a request is refused before its body, or None."""
+        return self._refused(head)
+
+    def place(self, head: Head) -> Body:
+        """Return room for a large body: JSON where the codec sees it, tensors where they align."""
+        known: Known = head.route[1]
+        if known.json_bytes is None and known.coding is None and known.place.kind == "infer":
+            return self._place(head.length)
+        return HeapBody(head.length, aligned=known.json_bytes or 0)
+
+    def answer(self, head: Head, body: bytes | Body) -> Reply | Coroutine[Any, Any, Reply]:
+        """Return the answer to a whole request, or what will give it."""
+        if head.route is None and (refusal := self._refused(head)) is not None:
+            return refusal
+        handler, known = head.route
+        try:
+            reply = handler(known, body)
+        except Exception as error:  # noqa: BLE001 - the outermost loop of a request
+            return status.failed(error, known.fields)
+        return reply if type(reply) is Answer else self._guarded(reply, known)
+
+    async def _guarded(self, reply: Any, known: Known) -> Reply:
+        try:
+            answered: Reply = await reply
+        except Exception as error:  # noqa: BLE001 - the outermost loop of a request
+            return status.failed(error, known.fields)
+        return answered
+
+    def _refused(self, head: Head) -> Answer | None:
+        """Return why a head is refused; if it is not, note who answers it."""
+        if head.route is not None:
+            return None
+        try:
+            place = routes.find(head.method, head.target)
+            self._require_key(head, place.kind)
+            head.route = (self._handlers[place.kind], Known(head, place))
+        except PackhorseError as error:
+            return status.failed(error)
+        return None
+
+    def _require_key(self, head: Head, kind: str) -> None:
+        if self._key is None or kind in OPEN:
+            return
+        given = head.fields.get(b"authorization", b"")
+        if not hmac.compare_digest(given, self._key):
+            raise RefusedError(
+                http.HTTPStatus.UNAUTHORIZED,
+                "send this server's key: Authorization: Bearer …",
+                b"www-authenticate: Bearer\r\n",
+            )
+
+    def _server_ready(self, _known: Known, _body: bytes | Body) -> Answer:
+        ready = self._plane.ready
+        return _json({"live": self._plane.live, "ready": ready}, 200 if ready else 503)
+
+    def _model_ready(self, known: Known, _body: bytes | Body) -> Answer:
+        name, version = known.place.name or "", known.place.version
+        ready = self._plane.model_ready(name, version)
+        return _json({"name": name, "ready": ready}, 200 if ready else 503)
+
+    def _metadata(self, known: Known, _body: bytes | Body) -> Answer:
+        return _json(self._plane.model_metadata(known.place.name or "", known.place.version))
+
+    def _config(self, known: Known, _body: bytes | Body) -> Answer:
+        return _json(reads.config(self._plane, known.place.name or "", known.place.version))
+
+    def _stats(self, known: Known, _body: bytes | Body) -> Answer:
+        return _json(reads.statistics(self._plane, known.place.name, known.place.version))
+
+    def _scrape(self, _known: Known, _body: bytes | Body) -> Answer:
+        from runtime.serving import metrics  # noqa: PLC0415 - a device's worker needs none
+
+        if self._metrics is None:
+            self._metrics = metrics.registry(self._plane.meter)
+        field = b"content-type: %b\r\n" % metrics.CONTENT_TYPE.encode()
+        return Answer(200, field, metrics.render(self._metrics))
+
+
+def _json(value: Any, code: int = 200) -> Answer:
+    return answers.json(_encode(value), code)
