@@ -40,6 +40,12 @@ VALUES: dict[str, tuple[int, Array]] = {
 }
 
 
+def texts(array: Array) -> Array:
+    """The library's BYTES are bytes from a binary answer, and texts from JSON."""
+    told = [value.decode() if isinstance(value, bytes) else value for value in array.flat]
+    return np.array(told, array.dtype).reshape(array.shape)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("repository")
@@ -106,14 +112,11 @@ def test_every_datatype_comes_back_as_it_went(
     triton: Triton, datatype: str, *, binary: bool
 ) -> None:
     _, array = VALUES[datatype]
-    if datatype == "FP16" and triton.is_http:
-        binary = True  # the library itself knows no other way
+    binary = binary or datatype == "FP16"  # the library itself knows no other way
     # Named, the output comes in the form that is asked for; else the library asks for binary.
     result = triton.infer(f"same-{datatype.lower()}", {"x": array}, outputs=["y"], binary=binary)
-    back = result.as_numpy("y")
+    back = texts(result.as_numpy("y"))
 
-    if datatype == "BYTES":
-        back = np.vectorize(bytes.decode, otypes=[object])(back)
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
 
@@ -256,7 +259,7 @@ def test_a_client_that_does_not_wait_leaves_nothing_broken(kind: Any, ports: Por
         slow[0, 0] = 0
         result = triton.infer("slow", {"x": slow})
 
-    assert "Deadline Exceeded" in str(refusal.message())
+    assert refusal.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert result.as_numpy("y").shape == (2, 3)
 
 
