@@ -95,10 +95,21 @@ class DataPlane:
     # Models ---------------------------------------------------------------------------------------
 
     def add(
-        self, name: str, version: str, model: Predictor, measured: Measured = UNMEASURED
+        self,
+        name: str,
+        version: str,
+        model: Predictor,
+        measured: Measured = UNMEASURED,
+        *,
+        bundle: str = "",
     ) -> Served | None:
-        """Serve a model, from now on also by its name alone; return what it takes the place of."""
-        performer = Performer(name, version, model, self._on_prediction, self._clock)
+        """Serve a model, from now on also by its name alone; return what it takes the place of.
+
+        `bundle` is its digest, for the records of its predictions.
+        """
+        performer = Performer(
+            model, self._on_prediction, self._clock, name=name, version=version, bundle=bundle
+        )
         waits = Turns(
             name,
             performer.perform,
@@ -108,7 +119,9 @@ class DataPlane:
             tally=self.meter.tally(name, version, "threads"),
         )
         tally = self.meter.tally(name, version)
-        served = Served(name, version, model, measured=measured, turns=waits, tally=tally)
+        served = Served(
+            name, version, model, measured=measured, turns=waits, tally=tally, bundle=bundle
+        )
         weakref.finalize(served, _let_go, waits, model).atexit = False
         replaced = self._found.pop((name, version), None)
         self._found[(name, version)] = self._found[(name, None)] = served
@@ -336,6 +349,7 @@ class DataPlane:
                     request=ask.request,
                     origin=None,
                     trace=ask.trace,
+                    bundle=served.bundle,
                 )
             )
 

@@ -7,7 +7,7 @@ them up. Numbers of a version stay when it is unloaded: a counter never goes bac
     packhorse_requests_total{model,version}             answered or failed, once they are known
     packhorse_request_errors_total{model,version,kind}  of which failed: invalid, busy, deadline, …
     packhorse_stage_seconds{model,version,stage}        histogram: decode, queue, run, encode
-    packhorse_batch_rows{model,version}                 histogram: requests that ran together
+    packhorse_batch_requests{model,version}             histogram: requests that ran together
     packhorse_queue_requests{model,version}             waiting now
     packhorse_capture_dropped_total                     records that found no room
 """

@@ -26,13 +26,15 @@ class Performer:
 
     def __init__(
         self,
-        name: str,
-        version: str,
         model: Predictor,
         on_prediction: OnPrediction | None,
         clock: Clock,
+        *,
+        name: str,
+        version: str,
+        bundle: str,
     ) -> None:
-        self._name, self._version, self._model = name, version, model
+        self._name, self._version, self._bundle, self._model = name, version, bundle, model
         self._on_prediction, self._clock = on_prediction, clock
 
     def perform(self, works: list[Work]) -> None:
@@ -133,6 +135,7 @@ class Performer:
                     request=work.ask.request,
                     origin=work.origin,
                     trace=work.ask.trace,
+                    bundle=self._bundle,
                 )
             )
         except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited

@@ -16,13 +16,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+from runtime.bundle import index as bundle_index
 from runtime.bundle import policy
 from runtime.bundle.index import Index
 from runtime.errors import ModelError, PackhorseError
 from runtime.serving import loading
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.errors import UnknownModelError
-from runtime.serving.served import Served
+from runtime.serving.measuring import Measured
+from runtime.serving.served import Predictor, Served
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class Repository:
         chosen = version or there[-1]
         self._note(name, chosen, "LOADING")
         try:
-            model, measured = await asyncio.to_thread(self._open, name, chosen)
+            index, model, measured = await asyncio.to_thread(self._open, name, chosen)
         except (PackhorseError, OSError, MemoryError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             self._note(name, chosen, "UNAVAILABLE", reason)
@@ -122,7 +124,8 @@ class Repository:
             if isinstance(error, MemoryError):
                 raise ModelError(f"{name}: out of memory") from error
             raise
-        released = _watch(self._plane.add(name, chosen, model, measured))
+        bundle = bundle_index.identity(index)
+        released = _watch(self._plane.add(name, chosen, model, measured, bundle=bundle))
         self._forget(name, chosen)
         log.info("model loaded", extra={"model": name, "version": chosen})
         waits = [released]
@@ -132,9 +135,9 @@ class Repository:
         # Whoever asked to load has what he asked for; the old ends in its own time.
         self._later(self._drained(name, waits))
 
-    def _open(self, name: str, version: str) -> loading.Loaded:
+    def _open(self, name: str, version: str) -> tuple[Index, Predictor, Measured]:
         directory, index = self._shelf.open(name, version)
-        return loading.load(directory, index, self._allow)
+        return index, *loading.load(directory, index, self._allow)
 
     async def _unload_and_wait(self, name: str, version: str | None) -> None:
         released = await self._in_turn(name, lambda: self._unload(name, version))

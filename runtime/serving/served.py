@@ -101,6 +101,8 @@ class Prediction(msgspec.Struct, frozen=True):
     request: str | None
     origin: Origin | None
     trace: str | None = None
+    bundle: str = ""
+    """Digest of the bundle, where it is known."""
 
 
 OnPrediction = Callable[[Prediction], None]
@@ -114,6 +116,7 @@ class Served:
 
     __slots__ = (
         "__weakref__",
+        "bundle",
         "model",
         "name",
         "output_names",
@@ -139,8 +142,9 @@ class Served:
         measured: Measured,
         turns: Turns,
         tally: Tally,
+        bundle: str,
     ) -> None:
-        self.name, self.version, self.model = name, version, model
+        self.name, self.version, self.model, self.bundle = name, version, model, bundle
         self.signature: Signature = model.signature
         self.specs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self.signature.inputs}
         """Inputs by name."""
