@@ -1,16 +1,20 @@
 """What clients that we did not write make of a server that runs: one suite, four clients."""
 
+import http.client
+import json
 import queue
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from onnx import TensorProto
 from tritonclient import grpc as triton_grpc
 
 from runtime.inference.tensors import Array
+from runtime.serving import page
 from tests.support import inference_server, models, tritons
 from tests.support.inference_server import Ports
 from tests.support.tritons import KINDS, Triton
@@ -247,6 +251,51 @@ def test_the_protocols_timeout_ends_a_request_and_not_the_model(triton: Triton) 
 
     assert refusal.status() == ("504" if triton.is_http else "StatusCode.DEADLINE_EXCEEDED")
     assert result.as_numpy("y").shape == (2, 3)
+
+
+EXAMPLES = ["linear", "pair", "animal", "slow", *(f"same-{name.lower()}" for name in VALUES)]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_a_description_are_answered(name: str, ports: Ports) -> None:
+    described = fetch(ports, "GET", f"/v2/models/{name}/openapi.json")
+
+    for path in (f"/v2/models/{name}/score", f"/v2/models/{name}/infer"):
+        operation = described["paths"][path]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+
+        jsonschema.validate(fetch(ports, "POST", path, example), schema)
+
+
+def test_the_page_comes_with_its_policy_and_finds_what_it_asks_for(ports: Ports) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", ports.http, timeout=30)
+    connection.request("GET", "/docs")
+    answer = connection.getresponse()
+    html = answer.read()
+    connection.close()
+    index = fetch(ports, "POST", "/v2/repository/index")
+    versions = {(entry["name"], entry["version"]) for entry in index if entry["state"] == "READY"}
+
+    assert html == page.PAGE
+    assert answer.headers["content-type"] == page.CONTENT_TYPE
+    assert answer.headers["content-security-policy"] == page.policy()
+    assert ("linear", "1") in versions
+    described = fetch(ports, "GET", "/v2/models/linear/versions/1/openapi.json")
+    assert described["info"]["version"] == "1"
+    assert "/v2/models/linear/score" in described["paths"]
+
+
+def fetch(ports: Ports, method: str, path: str, body: Any = None) -> Any:
+    """Return what a plain client gets, from JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", ports.http, timeout=30)
+    data = None if body is None else json.dumps(body)
+    connection.request(method, path, data, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    assert answer.status == 200, said
+    return json.loads(said)
 
 
 @pytest.mark.parametrize("kind", ["grpc", "grpc.aio"])

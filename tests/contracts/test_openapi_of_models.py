@@ -2,18 +2,22 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from runtime.bundle.index import DataType, Signature, TensorSpec
+from runtime.inference.model import Model
 from runtime.inference.tensors import DTYPES, Arrays
-from runtime.serving import examples, openapi, page, scoring, tables
-from runtime.serving.page import Shown
+from runtime.serving import about, examples, openapi, page, scoring, tables
+from runtime.serving.dataplane import DataPlane
 from runtime.serving.tables import Layout
+from tests.support import models
 
 Y = (TensorSpec("y", "FP32", (-1, 2)),)
 
@@ -99,19 +103,26 @@ def test_a_tensor_too_large_to_be_read_has_no_example() -> None:
     assert "example" not in body(document, INFER)
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_lets_nothing_in() -> None:
-    hostile = Shown(
-        name="</script><script>alert(1)</script>",
-        version="1",
-        score="/score",
-        openapi="/openapi.json",
-        example='{"rows": []}',
-    )
-    html = page.render([hostile]).decode()
-    (data,) = re.findall(r'id="models">(.*?)</script>', html, re.DOTALL)
+def test_a_bundle_names_the_columns_of_its_model(tmp_path: Path) -> None:
+    index = models.install(tmp_path, models.linear_model(), name="linear")
+    index = msgspec.structs.replace(index, metadata={"columns": "age, height, weight, shoe"})
+    plane = DataPlane()
+    plane.add("linear", "2", Model.load(tmp_path, index))
+    served = plane.find("linear")
 
-    assert json.loads(data)[0]["name"] == hostile.name
-    assert html.count("<script") == 2
-    assert "//" not in re.sub(r"//[^\n]*\n", "", page.STYLE)
-    assert re.findall(r'(?:src|href)="[^"]+"', html) == []
-    assert "default-src 'none'" in page.policy()
+    document = json.loads(about.document(served, only=True, keyed=True))
+
+    row = {"age": 0, "height": 0, "weight": 0, "shoe": 0}
+    assert about.layout(served).columns == tuple(row)
+    assert body(document, "/score")["example"] == {"rows": [row]}
+    plane.close()
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_lets_nothing_in() -> None:
+    html = page.PAGE.decode()
+
+    assert re.findall(r"(?:src|href)=", html) == []
+    assert re.findall(r"https?:|//|innerHTML|insertAdjacent|eval", html) == []
+    assert f"<script>{page.SCRIPT}</script>" in html
+    assert f"<style>{page.STYLE}</style>" in html
+    assert page.policy().startswith("default-src 'none'; script-src 'sha256-")

@@ -322,7 +322,14 @@ def test_with_a_key_only_health_is_for_everybody(plane: DataPlane) -> None:
 
 
 def test_metadata_that_is_none_of_ours_is_passed_over() -> None:
-    read = caller.read([("authorization", "Basic x"), ("tracestate", "a=b"), ("x-bin", b"\0")])
+    read = caller.read(
+        [
+            ("authorization", "Basic x"),
+            ("traceparent", "00-0-0-0"),
+            ("tracestate", "a=b"),
+            ("x-bin", b"\0"),
+        ]
+    )
 
     assert read == caller.NOBODY
     assert caller.read([("x-request-id", "i" * 300)]).request is None

@@ -23,12 +23,13 @@ from typing import Any
 import msgspec
 
 from runtime.errors import PackhorseError
+from runtime.serving import about, page
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.rest import reads, routes, status
 from runtime.serving.rest.changes import Changes, Repository
 from runtime.serving.rest.infer import Codec, Infer
 from runtime.serving.rest.known import Known
-from runtime.serving.rest.scores import Scores
+from runtime.serving.rest.scores import Scores, only
 from runtime.serving.wire import answers
 from runtime.serving.wire.answers import Answer
 from runtime.serving.wire.app import Reply
@@ -39,8 +40,9 @@ from runtime.serving.wire.limits import MIB
 
 Handler = Callable[[Known, bytes | Body], Reply | Coroutine[Any, Any, Reply]]
 
-OPEN = frozenset({"live", "server_ready"})
-"""What may be asked without the key: a container's health check has none."""
+OPEN = frozenset({"live", "server_ready", "docs"})
+"""What may be asked without the key: a container's health check has none, nor has a browser at
+first; the page says nothing by itself."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -79,6 +81,8 @@ class Rest:
             "stats": self._stats,
             "infer": infer.ask,
             "score": scores.score,
+            "openapi.json": self._openapi,
+            "docs": _docs,
             "metrics": self._scrape,
             "repository_index": changes.index,
             "load": changes.load,
@@ -155,6 +159,11 @@ class Rest:
     def _stats(self, known: Known, _body: bytes | Body) -> Answer:
         return _json(reads.statistics(self._plane, known.place.name, known.place.version))
 
+    def _openapi(self, known: Known, _body: bytes | Body) -> Answer:
+        served = only(self._plane, known)
+        alone = len({each.name for each in self._plane.served}) == 1
+        return answers.json(about.document(served, only=alone, keyed=self._key is not None))
+
     def _scrape(self, _known: Known, _body: bytes | Body) -> Answer:
         from runtime.serving import metrics  # noqa: PLC0415 - a device's worker needs none
 
@@ -162,6 +171,11 @@ class Rest:
             self._metrics = metrics.registry(self._plane.meter)
         field = b"content-type: %b\r\n" % metrics.CONTENT_TYPE.encode()
         return Answer(200, field, metrics.render(self._metrics))
+
+
+def _docs(_known: Known, _body: bytes | Body) -> Answer:
+    fields = f"content-type: {page.CONTENT_TYPE}\r\ncontent-security-policy: {page.policy()}\r\n"
+    return Answer(200, fields.encode(), page.PAGE)
 
 
 def _json(value: Any, code: int = 200) -> Answer:

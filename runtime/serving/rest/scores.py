@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from runtime.errors import InvalidError, PackhorseError
-from runtime.serving import scoring, tables
+from runtime.serving import about, scoring
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.rest import coding, infer
 from runtime.serving.rest.known import Known
@@ -67,7 +67,7 @@ def only(plane: DataPlane, known: Known) -> Served:
 
 def _read(data: bytes | memoryview, known: Known, served: Served) -> Table:
     try:
-        return scoring.decode(data, known.content_type, tables.layout(served.signature))
+        return scoring.decode(data, known.content_type, about.layout(served))
     except PackhorseError:
         served.tally.failed("invalid")
         raise
