@@ -14,13 +14,15 @@ from runtime.errors import InvalidError, ModelError, PackhorseError
 from runtime.inference.tensors import Arrays
 from runtime.serving import errors as serving_errors
 from runtime.serving.dataplane import DataPlane
-from runtime.serving.errors import NotReadyError, UnknownModelError
 from runtime.serving.measuring import UNMEASURED
+from runtime.serving.protos import health_pb2
 from runtime.serving.protos import open_inference_pb2 as pb
+from runtime.serving.repository import Repository
 from runtime.serving.rpc import caller, status
 from runtime.serving.rpc.server import RpcOptions
 from runtime.serving.served import Prediction
 from tests.support import models, rpc, serving
+from tests.support.inference_server import Directory
 from tests.support.rpc import Client, RunningRpc
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -475,53 +477,72 @@ def test_a_unix_socket_is_for_this_user_alone(plane: DataPlane, tmp_path: Path) 
     assert rpc.values(answer) == [[10, 10, 10]]
 
 
-class Shelf:
-    """A repository of one model, which tells what it was asked to do."""
-
-    def __init__(self) -> None:
-        self.done: list[tuple[str, str]] = []
-
-    def index(self) -> list[Any]:
-        return [
-            pb.RepositoryIndexResponse.ModelIndex(name="linear", version="1", state="READY"),
-            pb.RepositoryIndexResponse.ModelIndex(
-                name="bad", version="2", state="UNAVAILABLE", reason="no bundle.yaml"
-            ),
-        ]
-
-    async def load(self, name: str) -> None:
-        if name == "bad":
-            raise NotReadyError("bad version 2 is being loaded", retry_after_s=2.5)
-        self.done.append(("load", name))
-
-    async def unload(self, name: str) -> None:
-        if name == "nobody":
-            raise UnknownModelError(name, None, ["linear"])
-        self.done.append(("unload", name))
-
-
-def test_with_a_repository_models_are_loaded_and_unloaded(plane: DataPlane) -> None:
-    shelf = Shelf()
+def test_with_a_repository_models_are_loaded_and_unloaded(tmp_path: Path) -> None:
+    models.install(tmp_path / "linear" / "1", models.linear_model(), name="linear")
+    models.write(tmp_path / "bad" / "2" / ".index.json", b"{}")
+    plane = DataPlane()
+    repository = Repository(plane, Directory(tmp_path))
     load, unload = pb.RepositoryModelLoadRequest, pb.RepositoryModelUnloadRequest
     with_files = load(model_name="linear")
     with_files.parameters["config"].string_param = "{}"
 
-    with rpc.serving(plane, repository=shelf) as running, rpc.client(running.port) as client:
-        every = client.call("RepositoryIndex", pb.RepositoryIndexRequest()).models
-        ready = client.call("RepositoryIndex", pb.RepositoryIndexRequest(ready=True)).models
-        client.call("RepositoryModelLoad", load(model_name="linear"))
-        client.call("RepositoryModelUnload", unload(model_name="linear"))
-        loading = client.refusal("RepositoryModelLoad", load(model_name="bad"))
-        unknown = client.refusal("RepositoryModelUnload", unload(model_name="nobody"))
-        foreign = client.refusal("RepositoryModelLoad", with_files)
+    with rpc.serving(plane, repository=repository) as running, rpc.client(running.port) as client:
 
-    assert [(m.name, m.state, m.reason) for m in every] == [
-        ("linear", "READY", ""),
-        ("bad", "UNAVAILABLE", "no bundle.yaml"),
-    ]
-    assert [m.name for m in ready] == ["linear"]
-    assert shelf.done == [("load", "linear"), ("unload", "linear")]
-    assert loading.code() == grpc.StatusCode.UNAVAILABLE
-    assert dict(loading.trailing_metadata())["retry-after"] == "2.5"
-    assert unknown.code() == grpc.StatusCode.NOT_FOUND
+        def listed(*, ready: bool) -> list[tuple[str, str]]:
+            answer = client.call("RepositoryIndex", pb.RepositoryIndexRequest(ready=ready))
+            return [(entry.name, entry.state) for entry in answer.models]
+
+        none = listed(ready=True)
+        client.call("RepositoryModelLoad", load(model_name="linear"))
+        answer = client.call("ModelInfer", rpc.request("linear", X))
+        bad = client.refusal("RepositoryModelLoad", load(model_name="bad"))
+        every, ready = listed(ready=False), listed(ready=True)
+        foreign = client.refusal("RepositoryModelLoad", with_files)
+        client.call("RepositoryModelUnload", unload(model_name="linear"))
+        gone = client.refusal("ModelInfer", rpc.request("linear", X))
+        unknown = client.refusal("RepositoryModelUnload", unload(model_name="nobody"))
+
+    assert rpc.values(answer) == [[10, 10, 10]]
+    assert (none, ready) == ([], [("linear", "READY")])
+    assert every == [("bad", "UNAVAILABLE"), ("linear", "READY")]
+    assert bad.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert foreign.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert (gone.code(), unknown.code()) == (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.NOT_FOUND)
+
+
+def test_kubernetes_and_load_balancers_are_told_whether_it_works(plane: DataPlane) -> None:
+    with rpc.serving(plane, api_key="s3cret") as running, rpc.client(running.port) as client:
+        check = client.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+
+        def health(service: str) -> str:
+            answer = check(health_pb2.HealthCheckRequest(service=service), timeout=rpc.TIMEOUT_S)
+            return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+        told = [health(""), health("inference.GRPCInferenceService")]
+        plane.draining = True
+        try:
+            draining = health("")
+        finally:
+            plane.draining = False
+        with pytest.raises(grpc.RpcError) as caught:
+            health("linear")
+
+    assert told == ["SERVING"] * 2
+    assert draining == "NOT_SERVING"
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_what_is_not_ready_is_told_when_to_come_again(plane: DataPlane) -> None:
+    plane.pending["soon", "1"] = "it is loading"
+    try:
+        with rpc.serving(plane) as running, rpc.client(running.port) as client:
+            refusal = client.refusal("ModelInfer", rpc.request("soon", X))
+    finally:
+        del plane.pending["soon", "1"]
+
+    assert refusal.code() == grpc.StatusCode.UNAVAILABLE
+    assert dict(refusal.trailing_metadata())["retry-after"] == "1"

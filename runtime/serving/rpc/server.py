@@ -14,7 +14,7 @@ import grpc
 
 from runtime.errors import InvalidError
 from runtime.serving.dataplane import DataPlane
-from runtime.serving.rpc.changes import Repository
+from runtime.serving.repository import Repository
 from runtime.serving.rpc.infer import Infer
 from runtime.serving.rpc.service import Service
 
