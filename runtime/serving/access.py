@@ -1,6 +1,6 @@
 """The access log: one line for a request, or for a share of them.
 
-    INFO runtime.serving.access: request method=POST path=/v2/models/m/infer status=200 ms=0.41 …
+INFO runtime.serving.access: request method=POST path=/v2/models/m/infer status=200 ms=0.41 …
 """
 
 import logging

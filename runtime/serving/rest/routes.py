@@ -18,6 +18,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "stats": READ,
     "infer": ("POST",),
     "score": ("POST",),
+    "openapi": READ,
+    "docs": READ,
     "metrics": READ,
     "repository_index": ("POST",),
     "load": ("POST",),
@@ -32,6 +34,8 @@ _ALONE = {
     "v2/repository/index": "repository_index",
     "score": "score",
     "metrics": "metrics",
+    "openapi.json": "openapi",
+    "docs": "docs",
 }
 _OF_MODEL = {
     "": "metadata",
@@ -40,6 +44,7 @@ _OF_MODEL = {
     "ready": "model_ready",
     "config": "config",
     "stats": "stats",
+    "openapi.json": "openapi",
 }
 
 
