@@ -53,7 +53,6 @@ class Model:
         self.streams = entry is not None and entry.streams
         self.batching = index.batching
         self.platform = PLATFORMS[index.kind]
-        self.metadata = index.metadata
         self._graph = graph
 
     @staticmethod

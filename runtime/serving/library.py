@@ -50,12 +50,14 @@ class Library:
 
     def __init__(self, paths: Sequence[str] = (), repository: Path | None = None) -> None:
         """Look at what was named; raise InvalidError for what is no model, or is there twice."""
-        self._named = [item for path in paths for item in _items(path)]
+        self.named = [item for path in paths for item in _items(path)]
+        """What was named path by path."""
         self._repository = repository
+        self._opened: dict[tuple[str, str], tuple[Path, Index]] = {}
         self._unpacked: dict[Digest, tempfile.TemporaryDirectory[str]] = {}
         if repository is not None and not repository.is_dir():
             raise InvalidError("--repository", str(repository), "name a directory")
-        keys = [(item.name, item.version) for item in (*self._named, *self._shelved())]
+        keys = [(item.name, item.version) for item in (*self.named, *self._shelved())]
         twice = [key for key in keys if keys.count(key) > 1]
         if twice:
             name, version = twice[0]
@@ -64,19 +66,27 @@ class Library:
 
     def versions(self) -> Sequence[tuple[str, str]]:
         """Return names and versions, each name's newest last."""
-        items = (*self._named, *self._shelved())
-        return sorted(((i.name, i.version) for i in items), key=lambda key: (key[0], _order(key[1])))
+        items = (*self.named, *self._shelved())
+        return sorted(
+            ((i.name, i.version) for i in items), key=lambda key: (key[0], _order(key[1]))
+        )
 
     def open(self, name: str, version: str) -> tuple[Path, Index]:
         """Return a bundle's directory and index, as this machine sees it.
 
         Raises UnknownModelError, InvalidError, IntegrityError, SpaceError or OSError.
         """
-        for item in (*self._named, *self._shelved()):
+        for item in (*self.named, *self._shelved()):
             if (item.name, item.version) == (name, version):
                 directory, index = self._open(item)
-                return directory, variants.seen_by(index, {"arch": os.uname().machine})
+                seen = variants.seen_by(index, {"arch": os.uname().machine})
+                self._opened[name, version] = (directory, seen)
+                return directory, seen
         raise UnknownModelError(name, version, [f"{n} version {v}" for n, v in self.versions()])
+
+    def opened(self, name: str, version: str) -> tuple[Path, Index] | None:
+        """Return what `open` gave last; quick. None: it was never opened."""
+        return self._opened.get((name, version))
 
     def close(self) -> None:
         """Remove what was unpacked."""

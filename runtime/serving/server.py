@@ -39,7 +39,7 @@ class Server:
         self._limits = limits or Limits()
         self._shared = Shared(app, self._limits)
         self._listeners: list[asyncio.AbstractServer] = []
-        self._lingered_at = 0.0
+        self._lingered_at: float | None = None
 
     @property
     def connections(self) -> int:
@@ -48,23 +48,31 @@ class Server:
 
     async def accept(self) -> None:
         """Take connections; also again after `hold`."""
-        self._shared.holding = False
+        self._shared.holding, self._lingered_at = False, None
         if self._listeners:
             return
         for shared in self._sockets:
             self._listeners.append(await self._listen(shared))
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a request is in hand, or on its way in."""
+        return any(not connection.idle for connection in self._shared.connections)
+
+    def wind_down(self) -> None:
+        """Go on taking connections, but let each end with its next answer."""
+        self._shared.holding = True
+        for connection in tuple(self._shared.connections):
+            connection.hold()
 
     def hold(self) -> None:
         """Take no new connections, and let those that stand end with their next answer."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        if self._shared.holding:
-            return
-        self._shared.holding = True
-        self._lingered_at = asyncio.get_running_loop().time() + self._limits.linger_s
-        for connection in tuple(self._shared.connections):
-            connection.hold()
+        if self._lingered_at is None:
+            self._lingered_at = asyncio.get_running_loop().time() + self._limits.linger_s
+            self.wind_down()
 
     async def stop(self, grace_s: float) -> None:
         """End all connections: the idle, then the others with their answer or after `grace_s`.
@@ -73,7 +81,7 @@ class Server:
         then nobody takes over.
         """
         now = asyncio.get_running_loop().time
-        lingered_at = self._lingered_at if self._shared.holding else now()
+        lingered_at = now() if self._lingered_at is None else self._lingered_at
         self.hold()
         deadline = now() + grace_s
         while self._shared.connections and now() < deadline:

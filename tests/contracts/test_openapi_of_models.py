@@ -2,22 +2,17 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import jsonschema
-import msgspec
 import numpy as np
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from runtime.bundle.index import DataType, Signature, TensorSpec
-from runtime.inference.model import Model
 from runtime.inference.tensors import DTYPES, Arrays
-from runtime.serving import about, examples, openapi, page, scoring, tables
-from runtime.serving.dataplane import DataPlane
+from runtime.serving import examples, openapi, page, scoring, tables
 from runtime.serving.tables import Layout
-from tests.support import models
 
 Y = (TensorSpec("y", "FP32", (-1, 2)),)
 
@@ -101,21 +96,6 @@ def test_a_tensor_too_large_to_be_read_has_no_example() -> None:
 
     assert "example" not in body(document, SCORE)
     assert "example" not in body(document, INFER)
-
-
-def test_a_bundle_names_the_columns_of_its_model(tmp_path: Path) -> None:
-    index = models.install(tmp_path, models.linear_model(), name="linear")
-    index = msgspec.structs.replace(index, metadata={"columns": "age, height, weight, shoe"})
-    plane = DataPlane()
-    plane.add("linear", "2", Model.load(tmp_path, index))
-    served = plane.find("linear")
-
-    document = json.loads(about.document(served, only=True, keyed=True))
-
-    row = {"age": 0, "height": 0, "weight": 0, "shoe": 0}
-    assert about.layout(served).columns == tuple(row)
-    assert body(document, "/score")["example"] == {"rows": [row]}
-    plane.close()
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_lets_nothing_in() -> None:

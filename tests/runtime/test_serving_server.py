@@ -41,8 +41,7 @@ class Named:
 
     async def _later(self) -> Answer:
         self.began.set()
-        while not self.go.is_set():
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(self.go.wait)
         return self._answer
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from runtime.errors import InvalidError, ModelError
 from runtime.inference.tensors import Arrays
-from runtime.serving.codec import work
+from runtime.serving.codec import places
 from runtime.serving.codec.frames import (
     MAX_PACKET_BYTES,
     Done,
@@ -82,16 +82,16 @@ class CodecClient:
         asked = Question({}, done.request)
         asked.wanted, asked.binary, asked.timeout_s = done.wanted, done.binary, done.timeout_s
         if done.inputs:
-            start = page_after(shared.length, work.PAGE)
+            start = page_after(shared.length, places.PAGE)
             stop = max(each.start + each.size for each in done.inputs)
-            asked.inputs = work.taken(mapped(shared.fd, start, stop), done.inputs, start)
+            asked.inputs = places.taken(mapped(shared.fd, start, stop), done.inputs, start)
         return asked
 
     async def write(self, served: Served, asked: Question, outputs: Arrays) -> memoryview:
         """Return an answer's JSON; raise as replies.body_of does, or CodecError."""
         fd = os.memfd_create("packhorse-answer", os.MFD_CLOEXEC)
         try:
-            placed = work.place(fd, 0, outputs)
+            placed = places.place(fd, 0, outputs)
             job = WriteJob(self._next(), served.name, served.version, asked.id, placed)
             done = await self._do(Written, job, fd)
             return memoryview(mapped(fd, done.start, done.start + done.size))

@@ -2,18 +2,13 @@
 
 import mmap
 import os
-from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from runtime.errors import InvalidError, ModelError
-from runtime.inference.tensors import DTYPES, Arrays, datatype_of
 from runtime.serving.codec.frames import (
-    ALIGNMENT,
     Done,
     Job,
-    Placed,
     Read,
     ReadJob,
     Refused,
@@ -21,11 +16,10 @@ from runtime.serving.codec.frames import (
     Written,
     page_after,
 )
+from runtime.serving.codec.places import PAGE, place, taken
 from runtime.serving.codec.reading import Reader
 from runtime.serving.rest import replies
 from runtime.serving.rest.messages import InferResponse
-
-PAGE = mmap.ALLOCATIONGRANULARITY
 
 
 def do(job: Job, fd: int, reader: Reader) -> Done:
@@ -40,39 +34,6 @@ def do(job: Job, fd: int, reader: Reader) -> Done:
         return Refused(job.number, "model", "", str(error))
     except MemoryError:
         return Refused(job.number, "memory", "", "out of memory: send less")
-
-
-def place(fd: int, start: int, arrays: Arrays) -> tuple[Placed, ...]:
-    """Put arrays into a file from `start` on, a page's begin, and return where they are."""
-    packed = {name: _bytes(name, array) for name, array in arrays.items()}
-    told: list[Placed] = []
-    at = start
-    for name, data in packed.items():
-        array = arrays[name]
-        told.append(Placed(name, datatype_of(name, array), array.shape, at, len(data)))
-        at = page_after(at + len(data), ALIGNMENT)
-    if at > start:
-        os.ftruncate(fd, at)
-        with mmap.mmap(fd, at - start, offset=start) as file:
-            for each, data in zip(told, packed.values(), strict=True):
-                file[each.start - start : each.start - start + each.size] = data
-    return tuple(told)
-
-
-def taken(part: mmap.mmap, placed: Sequence[Placed], start: int) -> Arrays:
-    """Return arrays that lie in a part of a file which begins at `start`: numbers as views."""
-    arrays: Arrays = {}
-    for each in placed:
-        at = each.start - start
-        dtype = DTYPES[each.datatype]
-        if dtype.kind != "O":
-            arrays[each.name] = np.ndarray(each.shape, dtype, part, at)
-            continue
-        values = msgspec.msgpack.decode(part[at : at + each.size])
-        texts = np.empty(len(values), dtype)
-        texts[:] = values
-        arrays[each.name] = texts.reshape(each.shape)
-    return arrays
 
 
 def _read(job: ReadJob, fd: int, reader: Reader) -> Read:
@@ -94,11 +55,3 @@ def _write(job: WriteJob, fd: int) -> Written:
     with mmap.mmap(fd, len(body), offset=start) as file:
         file[:] = body
     return Written(job.number, start, len(body))
-
-
-def _bytes(
-    name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-) -> bytes | memoryview:
-    if datatype_of(name, array) == "BYTES":
-        return msgspec.msgpack.encode(array.ravel().tolist())
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

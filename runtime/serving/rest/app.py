@@ -15,6 +15,7 @@ not here, 405, 408, 413, 415 and 431 for what is not taken, 429 when too many wa
 model fails, 503 when it is not ready, 504 when the client's time is up.
 """
 
+import asyncio
 import hmac
 import http
 from collections.abc import Callable, Coroutine
@@ -23,13 +24,14 @@ from typing import Any
 import msgspec
 
 from runtime.errors import PackhorseError
-from runtime.serving import about, page
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.rest import reads, routes, status
 from runtime.serving.rest.changes import Changes, Repository
-from runtime.serving.rest.infer import Codec, Infer
+from runtime.serving.rest.described import Descriptions, Shelf
+from runtime.serving.rest.infer import Codec, Infer, packed
 from runtime.serving.rest.known import Known
-from runtime.serving.rest.scores import Scores, only
+from runtime.serving.rest.pages import Pages
+from runtime.serving.rest.scores import Scores
 from runtime.serving.wire import answers
 from runtime.serving.wire.answers import Answer
 from runtime.serving.wire.app import Reply
@@ -42,7 +44,7 @@ Handler = Callable[[Known, bytes | Body], Reply | Coroutine[Any, Any, Reply]]
 
 OPEN = frozenset({"live", "server_ready", "docs"})
 """What may be asked without the key: a container's health check has none, nor has a browser at
-first; the page says nothing by itself."""
+first; the page says nothing of the models by itself."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -55,21 +57,28 @@ class Rest:
         *,
         codec: Codec | None = None,
         repository: Repository | None = None,
+        shelf: Shelf | None = None,
         api_key: str | None = None,
         max_body_bytes: int = 64 * MIB,
+        timeout_s: float | None = None,
         place: Callable[[int], Body] | None = None,
     ) -> None:
         """Answer for a data plane.
 
         Without a `repository` models are not loaded and unloaded over HTTP; with an `api_key`
-        requests must bring it. `place` makes room for JSON that the `codec` will read.
+        requests must bring it. `shelf` is where more is known of the models, `timeout_s` how long
+        a request may take that says nothing of that, and `place` makes room for JSON that the
+        `codec` will read.
         """
         self._plane = plane
         self._place = place or HeapBody
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
         infer = Infer(plane, codec, max_body_bytes=max_body_bytes)
-        scores = Scores(plane, max_body_bytes=max_body_bytes)
+        described = Descriptions(plane, shelf)
+        scores = Scores(plane, described, max_body_bytes=max_body_bytes)
         changes = Changes(plane, repository)
+        pages = Pages(plane, described, keyed=api_key is not None)
+        self._timeout_s = timeout_s
         self._metrics: Any = None
         self._handlers: dict[str, Handler] = {
             "server": lambda _known, _body: _json(reads.server(plane)),
@@ -81,8 +90,8 @@ class Rest:
             "stats": self._stats,
             "infer": infer.ask,
             "score": scores.score,
-            "openapi.json": self._openapi,
-            "docs": _docs,
+            "openapi": pages.openapi,
+            "docs": pages.docs,
             "metrics": self._scrape,
             "repository_index": changes.index,
             "load": changes.load,
@@ -125,7 +134,7 @@ class Rest:
         try:
             place = routes.find(head.method, head.target)
             self._require_key(head, place.kind)
-            head.route = (self._handlers[place.kind], Known(head, place))
+            head.route = (self._handlers[place.kind], Known(head, place, self._timeout_s))
         except PackhorseError as error:
             return status.failed(error)
         return None
@@ -159,23 +168,19 @@ class Rest:
     def _stats(self, known: Known, _body: bytes | Body) -> Answer:
         return _json(reads.statistics(self._plane, known.place.name, known.place.version))
 
-    def _openapi(self, known: Known, _body: bytes | Body) -> Answer:
-        served = only(self._plane, known)
-        alone = len({each.name for each in self._plane.served}) == 1
-        return answers.json(about.document(served, only=alone, keyed=self._key is not None))
+    async def _scrape(self, known: Known, _body: bytes | Body) -> Answer:
+        # Beside the loop: the first scrape imports a library, and each adds up all numbers.
+        field, body = await asyncio.to_thread(self._rendered)
+        return await packed(known, Answer(200, field, body))
 
-    def _scrape(self, _known: Known, _body: bytes | Body) -> Answer:
+    def _rendered(self) -> tuple[bytes, bytes]:
         from runtime.serving import metrics  # noqa: PLC0415 - a device's worker needs none
 
         if self._metrics is None:
             self._metrics = metrics.registry(self._plane.meter)
-        field = b"content-type: %b\r\n" % metrics.CONTENT_TYPE.encode()
-        return Answer(200, field, metrics.render(self._metrics))
-
-
-def _docs(_known: Known, _body: bytes | Body) -> Answer:
-    fields = f"content-type: {page.CONTENT_TYPE}\r\ncontent-security-policy: {page.policy()}\r\n"
-    return Answer(200, fields.encode(), page.PAGE)
+        return b"content-type: %b\r\n" % metrics.CONTENT_TYPE.encode(), metrics.render(
+            self._metrics
+        )
 
 
 def _json(value: Any, code: int = 200) -> Answer:

@@ -9,6 +9,7 @@ import http
 import re
 
 from runtime.errors import InvalidError
+from runtime.serving import tracing
 from runtime.serving.dataplane import MAX_ID_CHARS
 from runtime.serving.rest import coding, questions
 from runtime.serving.rest.routes import Place
@@ -18,7 +19,6 @@ from runtime.serving.wire.head import Head
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 _DIGITS = re.compile(rb"[0-9]{1,15}\Z")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 class Known:
@@ -38,8 +38,11 @@ class Known:
         "trace",
     )
 
-    def __init__(self, head: Head, place: Place) -> None:
-        """Raise RefusedError or InvalidError for a header that is wrong."""
+    def __init__(self, head: Head, place: Place, timeout_s: float | None = None) -> None:
+        """Raise RefusedError or InvalidError for a header that is wrong.
+
+        `timeout_s` is how long the client waits if it does not say.
+        """
         said = head.fields
         self.place = place
         self.content_type = said.get(b"content-type", b"").decode("latin-1")
@@ -49,9 +52,9 @@ class Known:
         self.accepts = coding.accepted(said.get(b"accept-encoding"))
         self.plain = self.coding is None and self.accepts is None
         """The body is not compressed, nor may the answer be."""
-        self.timeout_s = _timeout(said)
-        trace = said.get(b"traceparent")
-        self.trace = trace.decode() if trace and _TRACEPARENT.match(trace) else None
+        self.timeout_s = timeout_s if (own := _timeout(said)) is None else own
+        trace = tracing.parse(said.get(b"traceparent"))
+        self.trace = None if trace is None else str(trace)
         given = said.get(b"x-request-id")
         self.request_id = None if given is None else given.decode("latin-1")
         self.fields = b"" if given is None else b"x-request-id: %b\r\n" % given

@@ -18,7 +18,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "stats": READ,
     "infer": ("POST",),
     "score": ("POST",),
-    "openapi.json": READ,
+    "openapi": READ,
     "docs": READ,
     "metrics": READ,
     "repository_index": ("POST",),
@@ -33,18 +33,18 @@ _ALONE = {
     "v2/models/stats": "stats",
     "v2/repository/index": "repository_index",
     "score": "score",
-    "openapi.json": "openapi.json",
-    "docs": "docs",
     "metrics": "metrics",
+    "openapi.json": "openapi",
+    "docs": "docs",
 }
 _OF_MODEL = {
     "": "metadata",
     "infer": "infer",
     "score": "score",
-    "openapi.json": "openapi.json",
     "ready": "model_ready",
     "config": "config",
     "stats": "stats",
+    "openapi.json": "openapi",
 }
 
 

@@ -8,14 +8,16 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from runtime.errors import InvalidError, PackhorseError
-from runtime.serving import about, scoring
+from runtime.errors import PackhorseError
+from runtime.serving import scoring
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.rest import coding, infer
+from runtime.serving.rest.described import Descriptions
 from runtime.serving.rest.known import Known
 from runtime.serving.rest.questions import Question
 from runtime.serving.scoring import Table
 from runtime.serving.served import Served
+from runtime.serving.tables import Layout
 from runtime.serving.wire.answers import Answer
 from runtime.serving.wire.bodies import LARGE_BYTES, Body
 
@@ -25,12 +27,12 @@ NOTHING = Question({}, None)
 class Scores:
     """Answers for tables."""
 
-    def __init__(self, plane: DataPlane, *, max_body_bytes: int) -> None:
-        self._plane, self._max_body_bytes = plane, max_body_bytes
+    def __init__(self, plane: DataPlane, described: Descriptions, *, max_body_bytes: int) -> None:
+        self._plane, self._described, self._max_body_bytes = plane, described, max_body_bytes
 
     def score(self, known: Known, body: bytes | Body) -> Coroutine[Any, Any, Answer]:
         """Return what will answer a table."""
-        return self._score(known, body, only(self._plane, known))
+        return self._score(known, body, self._described.only(known.place))
 
     async def _score(self, known: Known, body: bytes | Body, served: Served) -> Answer:
         began = time.perf_counter()
@@ -39,10 +41,11 @@ class Scores:
             data = await asyncio.to_thread(
                 coding.decompress, known.coding, data, self._max_body_bytes
             )
+        layout = self._described.of(served).layout
         if len(data) < LARGE_BYTES:
-            table = _read(data, known, served)
+            table = _read(data, known, served, layout)
         else:
-            table = await asyncio.to_thread(_read, data, known, served)
+            table = await asyncio.to_thread(_read, data, known, served, layout)
         ask = infer.ask_of(known, NOTHING)
         served.tally.decode.observe(time.perf_counter() - began)
         outputs = await self._plane.run(served, table.inputs, None, ask)
@@ -54,20 +57,9 @@ class Scores:
         return answer
 
 
-def only(plane: DataPlane, known: Known) -> Served:
-    """Return the model that a path names, or the only one; raise InvalidError if there are more."""
-    if known.place.name is not None:
-        return plane.find(known.place.name, known.place.version)
-    names = sorted({served.name for served in plane.served})
-    if len(names) != 1:
-        fix = f"name one: /v2/models/…/{known.place.kind}" if names else "none is served yet"
-        raise InvalidError("model", ", ".join(names), fix)
-    return plane.find(names[0])
-
-
-def _read(data: bytes | memoryview, known: Known, served: Served) -> Table:
+def _read(data: bytes | memoryview, known: Known, served: Served, layout: Layout) -> Table:
     try:
-        return scoring.decode(data, known.content_type, about.layout(served))
+        return scoring.decode(data, known.content_type, layout)
     except PackhorseError:
         served.tally.failed("invalid")
         raise

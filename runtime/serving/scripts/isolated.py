@@ -40,7 +40,6 @@ class Isolated:
         self.signature: Signature = index.signature
         self.batching = index.batching
         self.platform = PLATFORMS[index.kind]
-        self.metadata = index.metadata
         started = self._script.started
         self.has_run, self.streams = started.has_run, started.streams
         self.callers, self.output_names = started.callers, started.output_names
