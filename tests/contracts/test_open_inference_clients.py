@@ -68,7 +68,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ports(root: Path) -> Iterator[Ports]:
-    with inference_server.running(root) as ports:
+    with inference_server.running(root, "--allow", "entry-script") as ports:
         yield ports
 
 

@@ -14,6 +14,7 @@ from runtime.errors import InvalidError, ModelError, PackhorseError
 from runtime.inference.tensors import Arrays
 from runtime.serving import errors as serving_errors
 from runtime.serving.dataplane import DataPlane
+from runtime.serving.library import Library
 from runtime.serving.measuring import UNMEASURED
 from runtime.serving.protos import health_pb2
 from runtime.serving.protos import open_inference_pb2 as pb
@@ -22,7 +23,6 @@ from runtime.serving.rpc import caller, status
 from runtime.serving.rpc.server import RpcOptions
 from runtime.serving.served import Prediction
 from tests.support import models, rpc, serving
-from tests.support.inference_server import Directory
 from tests.support.rpc import Client, RunningRpc
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -417,6 +417,21 @@ def test_a_request_ends_with_the_time_of_its_client() -> None:
     assert rpc.values(answer) == X.tolist()
 
 
+def test_a_request_that_says_no_time_has_the_servers() -> None:
+    plane, model = DataPlane(), Scripted()
+    plane.add("slow", "1", model)
+    patient = rpc.request("slow", X)
+    patient.parameters["timeout"].int64_param = 0
+    options = RpcOptions(timeout_s=0.1)
+
+    with rpc.serving(plane, options=options) as running, rpc.client(running.port) as client:
+        refusal = client.refusal("ModelInfer", patient, timeout=None)
+        model.go.set()
+        plane.close()
+
+    assert refusal.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 def test_a_client_that_leaves_takes_its_waiting_request_along() -> None:
     plane, model = DataPlane(), Scripted()
     served = plane.add("slow", "1", model) or plane.find("slow")
@@ -462,7 +477,7 @@ def test_draining_lets_what_runs_finish_and_takes_nothing_new() -> None:
 def test_a_port_that_is_taken_is_an_error_that_says_so(
     plane: DataPlane, running: RunningRpc
 ) -> None:
-    with pytest.raises(InvalidError, match=f"grpc-port: '127.0.0.1:{running.port}'"):
+    with pytest.raises(InvalidError, match=f"--grpc-port: '127.0.0.1:{running.port}'"):
         RunningRpc(plane, port=running.port)
 
 
@@ -481,7 +496,7 @@ def test_with_a_repository_models_are_loaded_and_unloaded(tmp_path: Path) -> Non
     models.install(tmp_path / "linear" / "1", models.linear_model(), name="linear")
     models.write(tmp_path / "bad" / "2" / ".index.json", b"{}")
     plane = DataPlane()
-    repository = Repository(plane, Directory(tmp_path))
+    repository = Repository(plane, Library(repository=tmp_path))
     load, unload = pb.RepositoryModelLoadRequest, pb.RepositoryModelUnloadRequest
     with_files = load(model_name="linear")
     with_files.parameters["config"].string_param = "{}"
