@@ -2,6 +2,7 @@
 
 import gzip
 import http
+import itertools
 import zlib
 from collections.abc import Sequence
 
@@ -47,7 +48,7 @@ def drained(of: Requests, data: bytes, cuts: Sequence[int] = ()) -> list[Request
     """Feed data in pieces; return all that came of it, bodies as bytes."""
     events: list[Request | Refusal | Sign] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         of.ahead += data[start:stop]
         while (event := of.next()) is not None and event is not Sign.OVERRUN:
             events.append(event)
