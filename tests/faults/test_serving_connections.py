@@ -144,6 +144,7 @@ def test_a_client_that_says_nothing_is_let_go(rig: Rig) -> None:
 
 def test_a_client_that_does_not_read_costs_little_and_is_cut_off(rig: Rig) -> None:
     client = rig.client(b"GET /large HTTP/1.1\r\n\r\n" * 20, buffer_bytes=4096)
+    assert client.recv(100).startswith(b"HTTP/1.1 200")
 
     eventually(lambda: rig.connections == 0, "the client is cut off")
     assert len(everything(client)) < Echo.LARGE_BYTES

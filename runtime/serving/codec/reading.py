@@ -28,8 +28,15 @@ class _OddError(Exception):
 
 
 _NOT_PLAIN = (
-    _OddError, InvalidError, ValueError, TypeError, RuntimeError, KeyError, IndexError,
-)  # fmt: skip
+    _OddError,
+    InvalidError,
+    AttributeError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+)
 
 
 class Reader:
