@@ -224,7 +224,8 @@ def _signature(source: Source, found: dict[str, Path], steps: tuple[Step, ...]) 
     """Return what the author says, what the graph says, or what the check's arrays show."""
     if source.kind == "ensemble":
         nodes = [ensemble.Node(step.name, step.inputs, step.index.signature) for step in steps]
-        return ensemble.wire(nodes, source.outputs).signature
+        # In the order of the index's canonical JSON, from which every reader wires them again.
+        return ensemble.wire(nodes, dict(sorted(source.outputs.items()))).signature
     if source.kind == "onnx":
         return _graph_signature(source.model, found)
     if source.signature is not None:

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from runtime import digests, messages
-from runtime.bundle import conditions, ensemble, names
+from runtime.bundle import batching, conditions, ensemble, names
+from runtime.bundle.batching import Batching as Batching  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import DataType as DataType  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import Signature as Signature  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import TensorSpec as TensorSpec  # noqa: PLC0414 - for those who import it here
@@ -22,8 +23,6 @@ MAX_INDEX_BYTES = 4 * 1024 * 1024
 MAX_FILES = 10_000
 MAX_REQUIREMENTS = 1000
 MAX_VARIANTS = 32
-MAX_BATCH_ROWS = 4096
-MAX_BATCH_DELAY_MS = 10_000.0
 
 Kind = Literal["onnx", "python", "ensemble"]
 """Who makes the outputs: the graph in `model`, run() of the script in `entry`, or `steps`."""
@@ -61,15 +60,6 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Cores; sets the number of inference threads (rounded up). None: one thread."""
     timeout_s: float | None = None
     """How long one call of an entry script may take in a server; None: 60 seconds."""
-
-
-class Batching(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a server may put requests together; without it, it does not."""
-
-    max_size: int
-    """Rows of a batch at most, over all its requests."""
-    max_delay_ms: float = 0.0
-    """How long a request may wait for others; 0: only those that wait anyway go together."""
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -218,25 +208,10 @@ def validate(index: Index) -> None:
         raise InvalidError(
             "requirements", len(index.requirements), f"list at most {MAX_REQUIREMENTS}"
         )
-    require_batching(index.batching, index.signature)
+    batching.require(index.batching, index.signature)
     _validate_variants(index.variants)
     for seen in (None, *index.variants):
         _validate_references(index, seen)
-
-
-def require_batching(batching: Batching | None, signature: Signature) -> None:
-    """Raise InvalidError unless requests of this signature can be put together as it says."""
-    if batching is None:
-        return
-    if not 1 < batching.max_size <= MAX_BATCH_ROWS:
-        raise InvalidError("batching.max_size", batching.max_size, f"give 2 to {MAX_BATCH_ROWS}")
-    if not 0 <= batching.max_delay_ms <= MAX_BATCH_DELAY_MS:
-        fix = f"give 0 to {MAX_BATCH_DELAY_MS:g} milliseconds"
-        raise InvalidError("batching.max_delay_ms", batching.max_delay_ms, fix)
-    for spec in (*signature.inputs, *signature.outputs):
-        if not spec.shape or spec.shape[0] != -1:
-            fix = "each input and output needs a first dimension of any size (-1): leave it out"
-            raise InvalidError("batching", f"{spec.name}{list(spec.shape)}", fix)
 
 
 def files_of(index: Index, variant: Variant | None) -> tuple[FileEntry, ...]:

@@ -1,5 +1,6 @@
 """The bundle's own acceptance test: golden inputs must give golden outputs, fast enough, here."""
 
+import logging
 import time
 import zipfile
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from runtime.bundle.index import Check, Index, Signature
 from runtime.errors import InvalidError, ModelError
 from runtime.inference import tensors
 from runtime.inference.tensors import Array, Arrays
+
+log = logging.getLogger(__name__)
 
 RUNS = 20
 """How often the inputs are run for the latency; fewer, but FEWEST, once BUDGET_S is used up."""
@@ -70,6 +73,16 @@ def require(model: Checked, directory: Path, index: Index) -> None:
             _run(model, directory, index.check)
         except InvalidError as error:
             raise ModelError(str(error)) from error
+
+
+def sample(signature: Signature, directory: Path, index: Index) -> Arrays:
+    """Return inputs to try a model with: its check's, else zeros."""
+    if index.check is not None:
+        try:
+            return tensors.conform(signature, read_arrays(directory / index.check.inputs))
+        except InvalidError as error:
+            log.warning("check has no fitting inputs", extra={"reason": str(error)})
+    return tensors.zeros(signature)
 
 
 def _run(model: Checked, directory: Path, check: Check) -> Arrays:

@@ -8,22 +8,19 @@ UnknownModelError, BusyError, …) is not.
 """
 
 import asyncio
-import importlib.metadata
 import time
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from runtime.bundle.index import TensorSpec
 from runtime.clock import Clock, SystemClock
 from runtime.errors import InvalidError, ModelError
 from runtime.inference import tensors
 from runtime.inference.tensors import Arrays
 from runtime.serving import turns
 from runtime.serving.batching import Rules
-from runtime.serving.errors import DeadlineError, NotReadyError, UnknownModelError
+from runtime.serving.catalogue import Catalogue
+from runtime.serving.errors import DeadlineError
 from runtime.serving.measuring import UNMEASURED, Measured
 from runtime.serving.metrics import Meter
 from runtime.serving.performing import Performer, explained
@@ -39,31 +36,13 @@ from runtime.serving.served import (
 )
 from runtime.serving.turns import Turns, Work
 
-SERVER_NAME = "packhorse"
 MAX_ID_CHARS = 256
 QUEUE_LIMIT = 256
+POLL_S = 0.02
 EXPIRED = "the request waited too long: nobody expects its answer any more"
 
 
-class ServerMetadata(msgspec.Struct, frozen=True):
-    """What this server is."""
-
-    name: str
-    version: str
-    extensions: tuple[str, ...]
-
-
-class ModelMetadata(msgspec.Struct, frozen=True):
-    """What a model takes and gives."""
-
-    name: str
-    versions: tuple[str, ...]
-    platform: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-class DataPlane:
+class DataPlane(Catalogue):
     """Models that can be asked."""
 
     def __init__(
@@ -78,19 +57,12 @@ class DataPlane:
         `on_prediction` is called where the model ran: in its thread, or in the event loop. What it
         raises reaches whoever asked, in place of the answer.
         """
+        super().__init__()
         self._on_prediction, self._clock = on_prediction, clock or SystemClock()
         self._queue_limit = queue_limit
-        self._found: dict[tuple[str, str | None], Served] = {}
-        """By name and version; by name and None what the name alone means."""
-        self.pending: dict[tuple[str, str], str] = {}
-        """What cannot be asked just now, and why; a repository's."""
         self._carrier: Carrier | None = None
         self.meter = Meter()
         self.meter.queues = self._queues
-        self.changes = 0
-        """Grows whenever `find` may answer differently than before."""
-        self.draining = False
-        """No new work is welcome; what comes is answered all the same."""
 
     # Models ---------------------------------------------------------------------------------------
 
@@ -123,38 +95,7 @@ class DataPlane:
             name, version, model, measured=measured, turns=waits, tally=tally, bundle=bundle
         )
         weakref.finalize(served, _let_go, waits, model).atexit = False
-        replaced = self._found.pop((name, version), None)
-        self._found[(name, version)] = self._found[(name, None)] = served
-        self.changes += 1
-        return replaced
-
-    def withdraw(self, name: str, version: str) -> Served | None:
-        """Stop serving a version to new requests; the newest of the others takes the name."""
-        served = self._found.pop((name, version), None)
-        if served is not None and self._found.get((name, None)) is served:
-            others = [v for (n, v), _ in self._found.items() if n == name and v is not None]
-            if others:
-                self._found[(name, None)] = self._found[(name, others[-1])]
-            else:
-                del self._found[(name, None)]
-        self.changes += 1
-        return served
-
-    def find(self, name: str, version: str | None = None) -> Served:
-        """Return a model that can be asked; raise UnknownModelError or NotReadyError."""
-        served = self._found.get((name, version))
-        if served is None:
-            raise self._missing(name, version)
-        return served
-
-    def versions(self, name: str) -> tuple[str, ...]:
-        """Return the versions of a model that can be asked, in the order in which they came."""
-        return tuple(v for n, v in self._found if n == name and v is not None)
-
-    @property
-    def served(self) -> list[Served]:
-        """All that can be asked."""
-        return [served for (_, version), served in self._found.items() if version is not None]
+        return self.put(served)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the models' threads once what waits is done."""
@@ -162,42 +103,15 @@ class DataPlane:
             served.turns.close(timeout_s)
             served.model.close()
 
-    # What a client may ask about ------------------------------------------------------------------
-
-    @property
-    def live(self) -> bool:
-        """Say whether the process works: it does, or it would not answer."""
+    async def drain(self, timeout_s: float) -> bool:
+        """Welcome no new work, and wait until what is here is done; say whether it is in time."""
+        self.draining = True
+        deadline = time.monotonic() + timeout_s
+        while not all(served.turns.idle for served in self.served):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POLL_S)
         return True
-
-    @property
-    def ready(self) -> bool:
-        """Say whether there is anything to ask, and new work is welcome."""
-        return bool(self._found) and not self.draining
-
-    def model_ready(self, name: str, version: str | None = None) -> bool:
-        """Say whether a model may be asked; raise UnknownModelError if there is none."""
-        try:
-            self.find(name, version)
-        except NotReadyError:
-            return False
-        return not self.draining
-
-    def metadata(self) -> ServerMetadata:
-        """Return what this server is."""
-        return ServerMetadata(
-            name=SERVER_NAME, version=importlib.metadata.version("packhorse"), extensions=()
-        )
-
-    def model_metadata(self, name: str, version: str | None = None) -> ModelMetadata:
-        """Return what a model takes and gives; raise UnknownModelError if there is none."""
-        served = self.find(name, version)
-        return ModelMetadata(
-            name=name,
-            versions=self.versions(name) if version is None else (version,),
-            platform=served.platform,
-            inputs=served.signature.inputs,
-            outputs=served.signature.outputs,
-        )
 
     # Asking ---------------------------------------------------------------------------------------
 
@@ -217,7 +131,7 @@ class DataPlane:
         started = time.perf_counter()
         try:
             if wanted is not None:
-                require_outputs(served, wanted)
+                served.require_outputs(wanted)
             outputs = served.predict(inputs, wanted)
         except (ModelError, InvalidError, MemoryError) as error:
             failure = explained(error)
@@ -301,7 +215,7 @@ class DataPlane:
         served = self.find(name)
         arrays = tensors.conform(served.signature, inputs)
         reply = ThreadReply()
-        work = _work(served, arrays, None, NO_ASK, reply=reply, origin=origin)
+        work = served.work(arrays, None, NO_ASK, reply=reply, origin=origin)
         served.turns.put(work, bounded=False)
         return reply.future.result()
 
@@ -315,10 +229,10 @@ class DataPlane:
     ) -> Work:
         try:
             if wanted is not None:
-                require_outputs(served, wanted)
+                served.require_outputs(wanted)
             if ask.deadline is not None and ask.deadline <= time.monotonic():
                 raise DeadlineError(EXPIRED)
-            work = _work(served, inputs, wanted, ask, reply=reply)
+            work = served.work(inputs, wanted, ask, reply=reply)
             served.turns.put(work)
         except turns.REFUSALS as error:
             served.tally.failed(turns.kind_of(error))
@@ -353,25 +267,8 @@ class DataPlane:
                 )
             )
 
-    def _missing(self, name: str, version: str | None) -> UnknownModelError | NotReadyError:
-        for (pending, its), why in self.pending.items():
-            if pending == name and version in {None, its}:
-                return NotReadyError(f"{name} version {its} cannot be asked: {why}")
-        known = [f"{served.name} version {served.version}" for served in self.served]
-        return UnknownModelError(name, version, known)
-
     def _queues(self) -> dict[tuple[str, str], int]:
         return {(each.name, each.version): each.turns.waiting for each in self.served}
-
-
-def require_outputs(served: Served, wanted: Sequence[str]) -> None:
-    """Raise InvalidError for an output that the model does not give, as far as that is known."""
-    known = served.output_names
-    if known is None:
-        return
-    for name in wanted:
-        if name not in known:
-            raise InvalidError("outputs", name, f"the model gives {', '.join(known)}")
 
 
 def _rules(model: Predictor) -> Rules | None:
@@ -379,25 +276,6 @@ def _rules(model: Predictor) -> Rules | None:
     if batching is None or model.streams:
         return None
     return Rules(batching.max_size, batching.max_delay_ms / 1000)
-
-
-def _work(
-    served: Served,
-    inputs: Arrays,
-    wanted: Sequence[str] | None,
-    ask: Ask,
-    *,
-    reply: LoopReply | StreamReply | ThreadReply,
-    origin: Origin | None = None,
-) -> Work:
-    wanted = None if wanted is None else list(wanted)
-    if served.model.batching is None:
-        return Work(inputs, wanted, ask, reply, origin=origin)
-    rows = {array.shape[0] for array in inputs.values()}
-    # Inputs that disagree about their rows are the model's to refuse, alone.
-    alone = object() if len(rows) != 1 else None
-    key = alone or tuple((name, inputs[name].shape[1:]) for name in served.specs)
-    return Work(inputs, wanted, ask, reply, origin=origin, rows=max(rows, default=1), key=key)
 
 
 def _at(

@@ -7,15 +7,14 @@ large its inputs may be there is found by doubling the batch until it is not qui
 import logging
 import statistics
 import time
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from runtime.bundle.index import Index, Signature
+from runtime.bundle.index import Signature
 from runtime.errors import InvalidError, ModelError
-from runtime.inference import check, tensors
+from runtime.inference.check import sample as sample  # noqa: PLC0414 - for those who load
 from runtime.inference.tensors import Arrays
 
 log = logging.getLogger(__name__)
@@ -23,8 +22,11 @@ log = logging.getLogger(__name__)
 QUICK_S = 0.0002
 WARM_UP = 3
 RUNS = 15
+FEWEST = 3
+CLEARLY_SLOW_S = 10 * QUICK_S
+"""What takes so long needs no more measuring."""
 BUDGET_S = 0.3
-"""For measuring, whatever the model; one run at least."""
+"""For one measurement; one run at least."""
 MOST_ROWS = 1024
 GROWTH = 4
 
@@ -41,16 +43,6 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 UNMEASURED = Measured(run_s=0.0, elements=0, quick_elements=0)
-
-
-def sample(signature: Signature, directory: Path, index: Index) -> Arrays:
-    """Return inputs to try a model with: its check's, else zeros."""
-    if index.check is not None:
-        try:
-            return tensors.conform(signature, check.read_arrays(directory / index.check.inputs))
-        except InvalidError as error:
-            log.warning("check has no fitting inputs", extra={"reason": str(error)})
-    return tensors.zeros(signature)
 
 
 class Runs(Protocol):
@@ -74,12 +66,15 @@ class Runs(Protocol):
 def measure(model: Runs, inputs: Arrays) -> Measured:
     """Run a model until it is warm, then find out how long it takes; it may fail on these inputs.
 
-    What the failure has to say is the check's business, not ours: such a model is not quick.
+    What the failure has to say is the check's business, not ours: such a model is not quick. What
+    does more than compute is run but once: a script may have effects.
     """
     try:
+        if not model.inline:
+            return Measured(_once(model, inputs), elements(inputs), 0)
         run_s = _median(model, inputs)
         largest = inputs
-        quick = model.inline and run_s < QUICK_S
+        quick = run_s < QUICK_S
         if quick and _any_size(model.signature):
             largest = _largest_quick(model, inputs)
     except (ModelError, InvalidError) as error:
@@ -111,14 +106,19 @@ def _any_size(signature: Signature) -> bool:
 
 
 def _median(model: Runs, inputs: Arrays) -> float:
+    for _ in range(WARM_UP):
+        if _once(model, inputs) > CLEARLY_SLOW_S:
+            break
     taken: list[float] = []
     started = time.perf_counter()
-    for run in range(WARM_UP + RUNS):
-        before = time.perf_counter()
-        model.predict(inputs)
-        after = time.perf_counter()
-        if run >= WARM_UP or not taken:
-            taken.append(after - before)
-        if after - started > BUDGET_S:
+    while len(taken) < RUNS and time.perf_counter() - started < BUDGET_S:
+        taken.append(_once(model, inputs))
+        if len(taken) >= FEWEST and min(taken) > CLEARLY_SLOW_S:
             break
-    return statistics.median(taken[1:] or taken)
+    return statistics.median(taken)
+
+
+def _once(model: Runs, inputs: Arrays) -> float:
+    before = time.perf_counter()
+    model.predict(inputs)
+    return time.perf_counter() - before

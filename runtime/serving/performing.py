@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from runtime.clock import Clock
-from runtime.errors import InvalidError, ModelError
+from runtime.errors import InvalidError, ModelError, PackhorseError
 from runtime.inference.tensors import Arrays
 from runtime.serving.replies import StreamReply
 from runtime.serving.served import OnPrediction, Prediction, Predictor
@@ -56,7 +56,7 @@ class Performer:
         at, started = self._clock.now(), time.perf_counter()
         try:
             work.outcome = self._model.predict(work.inputs, work.wanted)
-        except (ModelError, InvalidError, MemoryError) as error:
+        except (PackhorseError, MemoryError) as error:
             work.outcome = explained(error)
         self._show(work, at, time.perf_counter() - started)
 
@@ -70,7 +70,7 @@ class Performer:
             wanted = None
         try:
             outputs = self._model.predict(joined, wanted)
-        except (ModelError, InvalidError, MemoryError) as error:
+        except (PackhorseError, MemoryError) as error:
             extra = {"model": self._name, "requests": len(works), "reason": str(error)}
             log.info("batch failed: its requests run one by one", extra=extra)
             return False
@@ -96,7 +96,7 @@ class Performer:
             at, started = self._clock.now(), time.perf_counter()
             try:
                 piece = next(pieces, None)
-            except (ModelError, InvalidError, MemoryError) as error:
+            except (PackhorseError, MemoryError) as error:
                 work.outcome = explained(error)
                 self._show(work, at, time.perf_counter() - started)
                 return
@@ -144,8 +144,8 @@ class Performer:
         return True
 
 
-def explained(error: Exception) -> ModelError | InvalidError:
+def explained(error: Exception) -> PackhorseError:
     """Return what a client is told of an error in a model."""
-    if isinstance(error, (ModelError, InvalidError)):
+    if isinstance(error, PackhorseError):
         return error
     return ModelError("out of memory: raise resources.memory_mb, or send less")

@@ -6,10 +6,12 @@ from typing import Protocol
 import msgspec
 
 from runtime.bundle.index import Batching, Signature, TensorSpec
+from runtime.errors import InvalidError
 from runtime.inference.tensors import Arrays
 from runtime.serving.measuring import Measured
 from runtime.serving.metrics import Tally
-from runtime.serving.turns import Turns
+from runtime.serving.replies import Reply
+from runtime.serving.turns import Turns, Work
 
 
 class Predictor(Protocol):
@@ -165,6 +167,34 @@ class Served:
         for array in inputs.values():
             most -= array.size
         return most >= 0 and self.quick
+
+    def require_outputs(self, wanted: Sequence[str]) -> None:
+        """Raise InvalidError for an output that the model does not give, as far as is known."""
+        known = self.output_names
+        if known is None:
+            return
+        for name in wanted:
+            if name not in known:
+                raise InvalidError("outputs", name, f"the model gives {', '.join(known)}")
+
+    def work(
+        self,
+        inputs: Arrays,
+        wanted: Sequence[str] | None,
+        ask: Ask,
+        *,
+        reply: Reply,
+        origin: Origin | None = None,
+    ) -> Work:
+        """Return a request as the queue takes it."""
+        wanted = None if wanted is None else list(wanted)
+        if self.model.batching is None:
+            return Work(inputs, wanted, ask, reply, origin=origin)
+        rows = {array.shape[0] for array in inputs.values()}
+        # Inputs that disagree about their rows are the model's to refuse, alone.
+        alone = object() if len(rows) != 1 else None
+        key = alone or tuple((name, inputs[name].shape[1:]) for name in self.specs)
+        return Work(inputs, wanted, ask, reply, origin=origin, rows=max(rows, default=1), key=key)
 
 
 def waits(batching: Batching | None) -> bool:

@@ -18,7 +18,8 @@ from runtime.inference.model import PLATFORMS
 from runtime.inference.tensors import Arrays
 from runtime.serving.scripts import frames
 from runtime.serving.scripts.__main__ import SWITCH
-from runtime.serving.scripts.process import EndedError, Script
+from runtime.serving.scripts.calls import EndedError
+from runtime.serving.scripts.process import Script
 
 TIMEOUT_S = 60.0
 """Unless the bundle says otherwise (resources.timeout_s)."""

@@ -12,23 +12,19 @@ with the thread that started it.
 import contextlib
 import itertools
 import logging
-import os
 import queue
-import signal
 import socket
-import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
-from runtime import children
 from runtime.errors import InvalidError, ModelError
 from runtime.inference.tensors import Arrays
 from runtime.retry import Backoff
 from runtime.serving.errors import NotReadyError
-from runtime.serving.scripts import frames
+from runtime.serving.scripts import frames, spawning
+from runtime.serving.scripts.calls import EndedError, Pending
 from runtime.serving.scripts.frames import Answer, Call, Cancel, End, More, Refused
 
 log = logging.getLogger(__name__)
@@ -40,27 +36,6 @@ CANCEL_S = 1.0
 FIRST_WAIT_S, MOST_WAIT_S = 0.5, 30.0
 PATIENCE_S = 2.0
 """A call waits so long for a process that is to be started; for longer it is told to come again."""
-BUFFER_BYTES = 1 << 20
-OURS = "PACKHORSE_"
-"""Environment variables of this prefix may hold secrets: scripts do not get to see them."""
-
-
-class EndedError(Exception):
-    """The process ended during a call; whoever made the call decides what that means."""
-
-    def __init__(self, text: str, *, others: int) -> None:
-        super().__init__(text)
-        self.others = others
-        """How many calls were under way beside this one, any of which may have been the cause."""
-
-
-class _Pending:
-    """A call under way."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self.channel = channel
-        """Which process it was given to."""
-        self.news: queue.SimpleQueue[Arrays | Exception | None] = queue.SimpleQueue()
 
 
 class Script:
@@ -73,7 +48,7 @@ class Script:
         self._news = threading.Condition()
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._sending = threading.Lock()
         self._up = self._closed = self._answered = False
         self._failed = ""
@@ -130,12 +105,12 @@ class Script:
 
     def _begin(
         self, inputs: Arrays, wanted: tuple[str, ...] | None, *, stream: bool
-    ) -> tuple[int, _Pending]:
+    ) -> tuple[int, Pending]:
         while True:
             number = next(self._numbers)
             with self._news:
                 channel = self._await_up()
-                pending = self._pending[number] = _Pending(channel)
+                pending = self._pending[number] = Pending(channel)
             try:
                 with self._sending:
                     frames.send(channel, Call(number, wanted, stream), inputs)
@@ -148,7 +123,7 @@ class Script:
                 continue
             return number, pending
 
-    def _next(self, pending: _Pending, number: int) -> Arrays | None:
+    def _next(self, pending: Pending, number: int) -> Arrays | None:
         try:
             given = pending.news.get(timeout=self._timeout_s)
         except queue.Empty:
@@ -157,7 +132,7 @@ class Script:
             raise given
         return given
 
-    def _give_up(self, pending: _Pending, number: int) -> ModelError | EndedError:
+    def _give_up(self, pending: Pending, number: int) -> ModelError | EndedError:
         """End a call that takes too long, with the process if need be; return what to raise."""
         late = ModelError(
             f"{self._name}: run took longer than {self._timeout_s:g} seconds and was stopped:"
@@ -226,8 +201,7 @@ class Script:
                 return
             child, self._up, self._killed_for = self._child, False, why
             if child is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
+                spawning.kill(child)
 
     # Called in the thread that keeps the process --------------------------------------------------
 
@@ -242,24 +216,14 @@ class Script:
                 self._news.wait_for(lambda: self._closed, max(0.0, wait_s))
 
     def _spawn(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        # A process that does not read must not hold a caller for ever.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout_s))
-        argv = [sys.executable, "-m", "runtime.serving.scripts"]
-        argv += ["--control-fd", str(theirs.fileno())]
-        with theirs:
-            child = children.spawn(
-                argv, pass_fds=[theirs.fileno()], env=_environment(), start_new_session=True
-            )
+        child, channel = spawning.spawn(self._timeout_s)
         with self._news:
-            self._child, self._channel, self._answered = child, ours, False
+            self._child, self._channel, self._answered = child, channel, False
             if self._closed:
                 self._kill("")
         with contextlib.suppress(OSError):
-            frames.send(ours, self._start_frame)
-        return ours
+            frames.send(channel, self._start_frame)
+        return channel
 
     def _read(self, channel: socket.socket) -> None:
         """Hand out what the process says, until it ends."""
@@ -301,11 +265,10 @@ class Script:
         with self._news:
             # Under the lock: nobody may kill by this number once it is free for another process.
             assert self._child is not None
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)  # also what the script itself started
+            spawning.kill(self._child)  # also what the script itself started
             code = self._child.wait()
             self._up, self._channel = False, None
-            why = self._killed_for or f"its process ended ({_shown(code)})"
+            why = self._killed_for or f"its process ended ({spawning.shown(code)})"
             self._failed = self._failed or why
             waiting, self._pending = self._pending, {}
             if self._answered:
@@ -321,21 +284,3 @@ class Script:
         if not closed:
             extra = {"model": self._name, "reason": why, "requests": len(waiting)}
             log.error("script process ended", extra=extra)
-
-
-def _environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
-
-
-def _shown(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
-
-
-def _timeval(seconds: float) -> bytes:
-    whole = int(seconds)
-    return struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
