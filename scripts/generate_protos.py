@@ -1,4 +1,4 @@
-"""Write runtime/serving/protos/open_inference_pb2.py and .pyi from the .proto beside them.
+"""Write the _pb2.py and _pb2.pyi of each .proto in runtime/serving/protos.
 
 The types are protoc's own. The module is ours, for two reasons:
 
@@ -20,23 +20,19 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto,
 from grpc_tools import protoc
 
 DIRECTORY = Path(__file__).parents[1] / "runtime" / "serving" / "protos"
-PROTO = "open_inference.proto"
 WIDTH = 96
 HEAD = '''"""The messages of {proto}. Made by scripts/generate_protos.py: do not edit."""
 
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.internal import enum_type_wrapper
-
+{more}
 DESCRIPTOR = descriptor_pool.DescriptorPool().AddSerializedFile(
 {data}
 )
 _MESSAGES = DESCRIPTOR.message_types_by_name
-_ENUMS = DESCRIPTOR.enum_types_by_name
-
 '''
 
 
-def compiled(place: Path) -> tuple[FileDescriptorProto, str]:
+def compiled(proto: Path, place: Path) -> tuple[FileDescriptorProto, str]:
     """Return what protoc makes of the .proto: the description, and the types as text."""
     done = protoc.main(
         [
@@ -44,7 +40,7 @@ def compiled(place: Path) -> tuple[FileDescriptorProto, str]:
             f"--proto_path={DIRECTORY}",
             f"--descriptor_set_out={place / 'set'}",
             f"--pyi_out={place}",
-            PROTO,
+            proto.name,
         ]
     )
     if done != 0:
@@ -53,21 +49,21 @@ def compiled(place: Path) -> tuple[FileDescriptorProto, str]:
     description = files.file[0]
     for message in description.message_type:
         _without_json_names(message)
-    return description, (place / PROTO.replace(".proto", "_pb2.pyi")).read_text("utf-8")
+    return description, (place / f"{proto.stem}_pb2.pyi").read_text("utf-8")
 
 
-def module(description: FileDescriptorProto) -> str:
+def module(proto: Path, description: FileDescriptorProto) -> str:
     """Return the text of the module."""
     data = "\n".join(f"    {piece!r}" for piece in _pieces(description.SerializeToString()))
-    enums = [
-        f'{enum.name} = enum_type_wrapper.EnumTypeWrapper(_ENUMS["{enum.name}"])'
-        for enum in description.enum_type
-    ]
+    wrapped = "enum_type_wrapper.EnumTypeWrapper(DESCRIPTOR.enum_types_by_name[{!r}])"
+    enums = [f"{enum.name} = {wrapped.format(enum.name)}" for enum in description.enum_type]
+    more = "from google.protobuf.internal import enum_type_wrapper\n" if enums else ""
     messages = [
         f'{message.name} = message_factory.GetMessageClass(_MESSAGES["{message.name}"])'
         for message in description.message_type
     ]
-    return HEAD.format(proto=PROTO, data=data) + "\n".join([*enums, *messages]) + "\n"
+    head = HEAD.format(proto=proto.name, data=data, more=more)
+    return head + "\n".join([*enums, *messages]) + "\n"
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
@@ -91,15 +87,16 @@ def _without_json_names(message: DescriptorProto) -> None:
 
 def main(arguments: list[str]) -> None:
     """Write the files, or compare them."""
-    with tempfile.TemporaryDirectory() as place:
-        description, types = compiled(Path(place))
-    stem = PROTO.removesuffix(".proto")
-    for name, text in ((f"{stem}_pb2.py", module(description)), (f"{stem}_pb2.pyi", types)):
-        path = DIRECTORY / name
-        if "--check" not in arguments:
-            path.write_text(text, "utf-8")
-        elif not path.is_file() or path.read_text("utf-8") != text:
-            raise SystemExit(f"{path.name} is out of date: run `make protos`")
+    for proto in sorted(DIRECTORY.glob("*.proto")):
+        with tempfile.TemporaryDirectory() as place:
+            description, types = compiled(proto, Path(place))
+        code = module(proto, description)
+        for suffix, text in (("_pb2.py", code), ("_pb2.pyi", types)):
+            path = DIRECTORY / f"{proto.stem}{suffix}"
+            if "--check" not in arguments:
+                path.write_text(text, "utf-8")
+            elif not path.is_file() or path.read_text("utf-8") != text:
+                raise SystemExit(f"{path.name} is out of date: run `make protos`")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """/docs: a page to try the models of a server with, whole in one file.
 
-It loads nothing from anywhere, so it works on a site without the internet, and its own policy
-forbids it to. What it shows of a model goes through JSON and `textContent`, never through HTML.
+It is the same for every server: it asks the server it came from which models there are and what
+they take, with the key that is typed in if the server wants one. It loads nothing from anywhere
+else, so it works on a site without the internet, and its own policy forbids it to. What it shows
+goes through `textContent` and values of fields, never through HTML.
 """
 
 import base64
 import hashlib
-import html
-from collections.abc import Sequence
-
-import msgspec
 
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -21,77 +19,89 @@ label { display: block; margin: .75rem 0 .25rem }
 button { margin: .75rem 0; padding: .4rem 1.2rem; font: inherit }
 """
 SCRIPT = """
-const models = JSON.parse(document.getElementById("models").textContent);
 const at = id => document.getElementById(id);
+const models = [];
 const chosen = () => models[at("model").selectedIndex];
-for (const model of models) at("model").add(new Option(model.name + ", version " + model.version));
-function show() {
-  at("body").value = chosen().example;
-  at("openapi").href = chosen().openapi;
-  at("answer").textContent = "";
-  at("where").textContent = "POST " + chosen().score;
+const say = text => { at("answer").textContent = text };
+function headers(more) {
+  const key = at("key").value;
+  return key ? { ...more, authorization: "Bearer " + key } : more;
 }
+async function ask(path, options) {
+  const answer = await fetch(path, options);
+  if (!answer.ok) throw new Error(answer.status + " " + await answer.text());
+  return answer.json();
+}
+async function describe({ name, version }) {
+  const place = "/v2/models/" + encodeURIComponent(name)
+    + "/versions/" + encodeURIComponent(version);
+  const openapi = place + "/openapi.json";
+  const { paths } = await ask(openapi, { headers: headers({}) });
+  const score = Object.keys(paths).find(path => path.endsWith("/score"));
+  const body = paths[score].post.requestBody.content["application/json"];
+  const example = body.example ? JSON.stringify(body.example, null, 1) : "";
+  return { name, version, openapi, example, score: place + "/score" };
+}
+async function load() {
+  models.length = 0;
+  at("model").replaceChildren();
+  try {
+    const index = await ask("/v2/repository/index", { method: "POST", headers: headers({}) });
+    for (const entry of index.filter(entry => entry.state === "READY")) {
+      models.push(await describe(entry));
+      at("model").add(new Option(entry.name + ", version " + entry.version));
+    }
+    say(models.length ? "" : "No model is served.");
+  } catch (error) { say("The models cannot be listed: " + error.message) }
+  show();
+}
+function show() {
+  const model = chosen();
+  at("body").value = model ? model.example : "";
+  at("where").textContent = model ? "POST " + model.score : "";
+  at("openapi").href = model ? model.openapi : "";
+}
+at("key").addEventListener("change", load);
 at("model").addEventListener("change", show);
 at("form").addEventListener("submit", async event => {
   event.preventDefault();
-  const body = at("body").value, key = at("key").value;
+  if (!chosen()) return load();
+  const body = at("body").value;
   const json = /^\\s*[\\[{]/.test(body);
-  const headers = { "content-type": json ? "application/json" : "text/csv" };
-  if (key) headers.authorization = "Bearer " + key;
   const began = performance.now();
   try {
-    const answer = await fetch(chosen().score, { method: "POST", headers, body });
+    const answer = await fetch(chosen().score, {
+      method: "POST", body,
+      headers: headers({ "content-type": json ? "application/json" : "text/csv" }),
+    });
     const text = await answer.text(), ms = (performance.now() - began).toFixed(1);
     let shown = text;
     try { shown = JSON.stringify(JSON.parse(text), null, 1) } catch { }
-    at("answer").textContent = answer.status + ", " + ms + " ms\\n" + shown;
-  } catch (error) { at("answer").textContent = "No answer: " + error.message }
+    say(answer.status + ", " + ms + " ms\\n" + shown);
+  } catch (error) { say("No answer: " + error.message) }
 });
-if (models.length) show();
+load();
 """
-PAGE = """<!doctype html>
+PAGE = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body><h1>{title}</h1>
+<title>Models</title><style>{STYLE}</style></head>
+<body><h1>Models</h1>
 <form id="form">
-<label for="model">Model</label><select id="model"></select>
-<a id="openapi" href="">OpenAPI</a>
-<label for="body">Rows, as JSON or CSV</label>
-<textarea id="body" spellcheck="false"></textarea>
 <label for="key">Key, if this server wants one</label>
 <input id="key" type="password" autocomplete="off">
+<label for="model">Model</label><select id="model"></select>
+<a id="openapi">OpenAPI</a>
+<label for="body">Rows, as JSON or CSV</label>
+<textarea id="body" spellcheck="false"></textarea>
 <p><code id="where"></code></p>
 <button>Predict</button>
 </form>
 <pre id="answer" aria-live="polite"></pre>
-<script type="application/json" id="models">{models}</script>
-<script>{script}</script>
+<script>{SCRIPT}</script>
 </body></html>
-"""
+""".encode()
 CONTENT_TYPE = "text/html; charset=utf-8"
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """A model on the page."""
-
-    name: str
-    version: str
-    score: str
-    """Path that scores with it."""
-    openapi: str
-    """Path of its description."""
-    example: str
-    """What stands in the form at first: a body for `score`."""
-
-
-def render(models: Sequence[Shown], *, title: str = "Packhorse") -> bytes:
-    """Return the page."""
-    data = msgspec.json.encode(models).decode()
-    # Inside <script> the only way out is a tag.
-    safe = data.replace("<", "\\u003c")
-    page = PAGE.format(title=html.escape(title), style=STYLE, script=SCRIPT, models=safe)
-    return page.encode()
 
 
 def policy() -> str:

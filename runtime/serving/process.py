@@ -190,7 +190,9 @@ async def _rpc(plane: DataPlane, repository: Repository, settings: Settings) -> 
         api_key=settings.api_key,
         repository=repository if settings.repository_api else None,
         options=rpc.RpcOptions(
-            max_message_bytes=settings.max_body_bytes, max_held_bytes=2 * settings.max_body_bytes
+            max_message_bytes=settings.max_body_bytes,
+            max_held_bytes=2 * settings.max_body_bytes,
+            timeout_s=settings.timeout_s,
         ),
     )
 

@@ -108,9 +108,7 @@ DESCRIPTOR = descriptor_pool.DescriptorPool().AddSerializedFile(
     b'elUnloadRequest\x1a(.inference.RepositoryModelUnloadResponseb\x06proto3'
 )
 _MESSAGES = DESCRIPTOR.message_types_by_name
-_ENUMS = DESCRIPTOR.enum_types_by_name
-
-DataType = enum_type_wrapper.EnumTypeWrapper(_ENUMS["DataType"])
+DataType = enum_type_wrapper.EnumTypeWrapper(DESCRIPTOR.enum_types_by_name['DataType'])
 ServerLiveRequest = message_factory.GetMessageClass(_MESSAGES["ServerLiveRequest"])
 ServerLiveResponse = message_factory.GetMessageClass(_MESSAGES["ServerLiveResponse"])
 ServerReadyRequest = message_factory.GetMessageClass(_MESSAGES["ServerReadyRequest"])

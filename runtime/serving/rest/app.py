@@ -42,8 +42,9 @@ from runtime.serving.wire.limits import MIB
 
 Handler = Callable[[Known, bytes | Body], Reply | Coroutine[Any, Any, Reply]]
 
-OPEN = frozenset({"live", "server_ready"})
-"""What may be asked without the key: a container's health check has none."""
+OPEN = frozenset({"live", "server_ready", "docs"})
+"""What may be asked without the key: a container's health check has none, nor has a browser at
+first; the page says nothing of the models by itself."""
 CHANGES = frozenset({"load", "unload"})
 _encode = msgspec.json.Encoder().encode
 

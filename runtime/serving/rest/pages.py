@@ -1,15 +1,11 @@
 """What people and their programs read about the models: OpenAPI, and a page to try them."""
 
-from urllib.parse import quote
-
 import msgspec
 
-from runtime.serving import examples, openapi, page
+from runtime.serving import openapi, page
 from runtime.serving.dataplane import DataPlane
-from runtime.serving.page import Shown
 from runtime.serving.rest.described import Descriptions
 from runtime.serving.rest.known import Known
-from runtime.serving.served import Served
 from runtime.serving.wire import answers
 from runtime.serving.wire.answers import Answer
 from runtime.serving.wire.bodies import Body
@@ -37,19 +33,9 @@ class Pages:
         return answers.json(msgspec.json.encode(document))
 
     def docs(self, _known: Known, _body: bytes | Body) -> Answer:
-        """Show all models."""
-        body = page.render([self._shown(served) for served in self._plane.served])
+        """Return the page; it asks for the rest itself."""
         fields = b"content-type: %b\r\ncontent-security-policy: %b\r\n" % (
             page.CONTENT_TYPE.encode(),
             page.policy().encode(),
         )
-        return Answer(200, fields, body)
-
-    def _shown(self, served: Served) -> Shown:
-        layout, arrays = self._described.of(served)
-        row = examples.first_row(served.signature, arrays)
-        example = examples.score_body(layout, row)
-        version = quote(served.version, safe="")
-        path = f"/v2/models/{quote(served.name, safe='')}/versions/{version}"
-        text = "" if example is None else msgspec.json.format(msgspec.json.encode(example)).decode()
-        return Shown(served.name, served.version, f"{path}/score", f"{path}/openapi.json", text)
+        return Answer(200, fields, page.PAGE)

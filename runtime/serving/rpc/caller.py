@@ -4,6 +4,8 @@ import hmac
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from runtime.serving import tracing
+
 MAX_ID_CHARS = 256
 """A longer id from metadata is not used; one in the message is refused."""
 _SCHEME = "bearer "
@@ -15,7 +17,7 @@ class Caller(NamedTuple):
     key: str = ""
     """What came as `authorization: Bearer …`."""
     trace: str | None = None
-    """W3C traceparent, as it came."""
+    """W3C traceparent, if it is a valid one."""
     request: str | None = None
     """x-request-id."""
 
@@ -32,7 +34,7 @@ def read(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
             continue
         if name == "authorization" and value[: len(_SCHEME)].lower() == _SCHEME:
             caller = caller._replace(key=value[len(_SCHEME) :].strip())
-        elif name == "traceparent":
+        elif name == tracing.HEADER and tracing.parse(value) is not None:
             caller = caller._replace(trace=value)
         elif name == "x-request-id" and len(value) <= MAX_ID_CHARS:
             caller = caller._replace(request=value)

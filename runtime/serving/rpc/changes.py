@@ -1,53 +1,14 @@
 """What a client may change: which models of a repository are served."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from runtime.errors import InvalidError
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.protos import open_inference_pb2 as pb
+from runtime.serving.repository import Repository
 
 READY = "READY"
-
-
-class Entry(Protocol):
-    """One version of a model, and what has become of it."""
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Its version."""
-        ...
-
-    @property
-    def state(self) -> str:
-        """READY, LOADING, UNLOADING or UNAVAILABLE."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why it is not READY; "" if there is nothing to say."""
-        ...
-
-
-class Repository(Protocol):
-    """Where models may be loaded from while the server runs."""
-
-    def index(self) -> Sequence[Entry]:
-        """Return all that is there."""
-        ...
-
-    async def load(self, name: str) -> None:
-        """Serve what lies there now; raise UnknownModelError or ModelError."""
-        ...
-
-    async def unload(self, name: str) -> None:
-        """Serve a model no longer; raise UnknownModelError."""
-        ...
 
 
 Change = Callable[[Repository, Any], Awaitable[Any]]

@@ -34,9 +34,20 @@ TIMEOUT = "timeout"
 class Infer:
     """Answers with the models of a data plane."""
 
-    def __init__(self, plane: DataPlane, *, max_calls: int, max_held_bytes: int) -> None:
-        """Refuse what goes beyond so many requests at once, or so many bytes of them together."""
-        self._plane, self._max_calls, self._max_held_bytes = plane, max_calls, max_held_bytes
+    def __init__(
+        self,
+        plane: DataPlane,
+        *,
+        max_calls: int,
+        max_held_bytes: int,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Refuse what goes beyond so many requests at once, or so many bytes of them together.
+
+        `timeout_s` is of requests that say none themselves.
+        """
+        self._plane, self._timeout_s = plane, timeout_s
+        self._max_calls, self._max_held_bytes = max_calls, max_held_bytes
         self._calls = self._held_bytes = 0
 
     async def unary(self, data: bytes, context: Context, caller: Caller = NOBODY) -> bytes:
@@ -53,7 +64,7 @@ class Infer:
                     "model_name", served.name, "it answers piece by piece: use ModelStreamInfer"
                 )
             inputs, wanted = _decode(request, served, started)
-            ask = _ask(request, context, caller)
+            ask = self._ask(request, context, caller)
             if served.fits(inputs):
                 outputs = self._plane.run_now(served, inputs, wanted, ask)
             else:
@@ -92,7 +103,7 @@ class Infer:
             request = parse(data)
             served = self._plane.find(request.model_name, request.model_version or None)
             inputs, wanted = _decode(request, served, started)
-            ask = _ask(request, context, caller)
+            ask = self._ask(request, context, caller)
             async for outputs in self._plane.stream(served, inputs, wanted, ask):
                 response = _encode(served, request, outputs)
                 yield _piece(response, final=not served.streams)
@@ -106,6 +117,20 @@ class Infer:
             yield ModelStreamInferResponse(
                 error_message=str(error), infer_response=ModelInferResponse(id=request.id)
             )
+
+    def _ask(self, request: ModelInferRequest, context: Context, caller: Caller) -> Ask:
+        # The stubs forget that a call may have no deadline.
+        left: float | None = context.time_remaining()
+        if request.parameters and TIMEOUT in request.parameters:
+            said = _seconds(request.parameters[TIMEOUT])
+            left = min((each for each in (left, said) if each is not None), default=None)
+        if left is None:
+            left = self._timeout_s
+        asked = request.id or caller.request
+        if left is None and not asked and caller.trace is None:
+            return NO_ASK
+        deadline = None if left is None else time.monotonic() + left
+        return Ask(request=asked or None, deadline=deadline, trace=caller.trace)
 
     def _require_room(self) -> None:
         if self._calls > self._max_calls:
@@ -144,26 +169,14 @@ def _encode(served: Served, request: ModelInferRequest, outputs: Arrays) -> Mode
     return response
 
 
-def _ask(request: ModelInferRequest, context: Context, caller: Caller) -> Ask:
-    # The stubs forget that a call may have no deadline.
-    left: float | None = context.time_remaining()
-    if request.parameters and TIMEOUT in request.parameters:
-        micros = _whole(request.parameters[TIMEOUT])
-        left = min(micros / 1e6, left if left is not None else micros / 1e6) if micros else left
-    asked = request.id or caller.request
-    if left is None and not asked and caller.trace is None:
-        return NO_ASK
-    deadline = None if left is None else time.monotonic() + left
-    return Ask(request=asked or None, deadline=deadline, trace=caller.trace)
-
-
-def _whole(parameter: InferParameter) -> int:
-    """Return microseconds; raise InvalidError unless they are whole and not below 0."""
+def _seconds(parameter: InferParameter) -> float | None:
+    """Return a time in seconds, None for 0; raise InvalidError unless it is whole microseconds."""
     kind = parameter.WhichOneof("parameter_choice")
     value = getattr(parameter, kind) if kind in {"int64_param", "uint64_param"} else None
     if value is None or value < 0:
-        raise InvalidError("parameters.timeout", value, "send microseconds as int64_param")
-    return int(value)
+        fix = "send microseconds as int64_param, 0 for none"
+        raise InvalidError("parameters.timeout", value, fix)
+    return float(value) / 1e6 or None
 
 
 def _piece(response: ModelInferResponse, *, final: bool) -> ModelStreamInferResponse:

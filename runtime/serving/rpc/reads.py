@@ -1,20 +1,27 @@
-"""What a client may ask about, without asking a model: each function answers one method."""
+"""What a client may ask about, without asking a model: each function answers one method.
+
+The facts are those of the HTTP side (runtime.serving.rest.reads), whose plain values have the names
+that the messages have.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
 
 from runtime.bundle.index import TensorSpec
 from runtime.errors import InvalidError
 from runtime.serving.dataplane import DataPlane
-from runtime.serving.metrics import Histogram, Tally
+from runtime.serving.errors import UnknownModelError
+from runtime.serving.protos import health_pb2
 from runtime.serving.protos import open_inference_pb2 as pb
+from runtime.serving.rest import reads
 
-Request = TypeVar("Request")
+SERVICE = "inference.GRPCInferenceService"
 Answer = Callable[[DataPlane, Any], Any]
 
-_NANOS = 1_000_000_000
+Filled = TypeVar("Filled", bound=Message)
 _Tensor = pb.ModelMetadataResponse.TensorMetadata
 
 
@@ -45,10 +52,7 @@ def model_ready(plane: DataPlane, request: pb.ModelReadyRequest) -> pb.ModelRead
 
 def metadata(plane: DataPlane, _request: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
     """Say what this server is."""
-    said = plane.metadata()
-    return pb.ServerMetadataResponse(
-        name=said.name, version=said.version, extensions=said.extensions
-    )
+    return _message(pb.ServerMetadataResponse(), reads.server(plane))
 
 
 def model_metadata(plane: DataPlane, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
@@ -64,72 +68,34 @@ def model_metadata(plane: DataPlane, request: pb.ModelMetadataRequest) -> pb.Mod
 
 
 def config(plane: DataPlane, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-    """Say it once more, as those clients want it that look at a configuration first.
-
-    Shapes are whole, the batch's size included: that is what max_batch_size 0 means.
-    """
-    served = plane.find(request.name, request.version or None)
-    return pb.ModelConfigResponse(
-        config=pb.ModelConfig(
-            name=served.name,
-            platform=served.platform,
-            max_batch_size=0,
-            backend=served.platform.partition("_")[0],
-            input=[
-                pb.ModelInput(name=spec.name, data_type=_data_type(spec), dims=spec.shape)
-                for spec in served.signature.inputs
-            ],
-            output=[
-                pb.ModelOutput(name=spec.name, data_type=_data_type(spec), dims=spec.shape)
-                for spec in served.signature.outputs
-            ],
-            model_transaction_policy=pb.ModelTransactionPolicy(decoupled=served.streams),
-        )
-    )
+    """Say it once more, as those clients want it that look at a configuration first."""
+    said = reads.config(plane, request.name, request.version or None)
+    return _message(pb.ModelConfigResponse(), {"config": said})
 
 
 def statistics(plane: DataPlane, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
     """Say what a model, or every model, was asked so far; raise UnknownModelError for none."""
-    totals = plane.meter.totals()
-    if request.name:
-        served = plane.find(request.name, request.version or None)
-        keys = [(served.name, served.version)]
-        if not request.version:
-            keys = [(request.name, version) for version in plane.versions(request.name)]
-    else:
-        keys = [(served.name, served.version) for served in plane.served]
-    return pb.ModelStatisticsResponse(
-        model_stats=[_statistics(key, totals.get(key, Tally())) for key in keys]
-    )
+    said = reads.statistics(plane, request.name or None, request.version or None)
+    return _message(pb.ModelStatisticsResponse(), said)
 
 
-def _statistics(key: tuple[str, str], tally: Tally) -> pb.ModelStatistics:
-    failed = sum(tally.errors.values())
-    run = _duration(tally.run)
-    return pb.ModelStatistics(
-        name=key[0],
-        version=key[1],
-        inference_count=tally.requests - failed,
-        execution_count=run.count,
-        inference_stats=pb.InferStatistics(
-            success=pb.StatisticDuration(count=tally.requests - failed, ns=run.ns),
-            fail=pb.StatisticDuration(count=failed),
-            queue=_duration(tally.queue),
-            compute_input=_duration(tally.decode),
-            compute_infer=run,
-            compute_output=_duration(tally.encode),
-        ),
-    )
+def health(
+    plane: DataPlane, request: health_pb2.HealthCheckRequest
+) -> health_pb2.HealthCheckResponse:
+    """Say whether new work is welcome, to those who ask every server in the same way.
+
+    It needs no key, so it tells nothing of models; raise UnknownModelError for what is no service.
+    """
+    if request.service not in {"", SERVICE}:
+        raise UnknownModelError(request.service, None, [SERVICE])
+    return health_pb2.HealthCheckResponse(status="SERVING" if plane.ready else "NOT_SERVING")
 
 
-def _duration(histogram: Histogram) -> pb.StatisticDuration:
-    return pb.StatisticDuration(count=sum(histogram.counts), ns=round(histogram.total * _NANOS))
+def _message(empty: Filled, values: Any) -> Filled:
+    """Return a message filled from plain values; those that it has no field for are left out."""
+    json_format.ParseDict(values, empty, ignore_unknown_fields=True)
+    return empty
 
 
 def _tensor(spec: TensorSpec) -> _Tensor:
     return _Tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-
-
-def _data_type(spec: TensorSpec) -> Any:
-    name = "STRING" if spec.datatype == "BYTES" else spec.datatype
-    return pb.DataType.Value(f"TYPE_{name}")

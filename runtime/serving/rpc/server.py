@@ -14,7 +14,7 @@ import grpc
 
 from runtime.errors import InvalidError
 from runtime.serving.dataplane import DataPlane
-from runtime.serving.rpc.changes import Repository
+from runtime.serving.repository import Repository
 from runtime.serving.rpc.infer import Infer
 from runtime.serving.rpc.service import Service
 
@@ -31,6 +31,8 @@ class RpcOptions:
     """Of one request."""
     max_held_bytes: int = 128 * _MB
     """Of all requests in memory together; past it they are told to come again."""
+    timeout_s: float | None = None
+    """Of requests that say none themselves; None: they wait."""
     max_calls: int = 1024
     """At once, over all connections; more are told to come again."""
     max_connections: int = 1024
@@ -79,7 +81,12 @@ async def start(
     """
     # Infer bounds the calls: grpc's own maximum_concurrent_rpcs does not say when to come again.
     server = grpc.aio.server(options=_arguments(options))
-    infer = Infer(plane, max_calls=options.max_calls, max_held_bytes=options.max_held_bytes)
+    infer = Infer(
+        plane,
+        max_calls=options.max_calls,
+        max_held_bytes=options.max_held_bytes,
+        timeout_s=options.timeout_s,
+    )
     service = Service(plane, infer, repository=repository, api_key=api_key)
     server.add_generic_rpc_handlers((service,))
     bound = _bind(server, _address(host, port)) if uds is None else _bind_private(server, uds)
@@ -92,7 +99,7 @@ def _bind(server: "grpc.aio.Server", address: str) -> int:
         return server.add_insecure_port(address)
     except RuntimeError as error:
         raise InvalidError(
-            "grpc-port", address, "it is taken, or not for this user: choose another"
+            "--grpc-port", address, "it is taken, or not for this user: choose another"
         ) from error
 
 

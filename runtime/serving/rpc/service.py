@@ -1,4 +1,7 @@
-"""The methods of inference.GRPCInferenceService, and who may call them."""
+"""The methods of inference.GRPCInferenceService, and who may call them.
+
+Beside it answers grpc.health.v1.Health/Check, which Kubernetes and load balancers ask.
+"""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -8,15 +11,17 @@ import grpc
 
 from runtime.errors import PackhorseError
 from runtime.serving.dataplane import DataPlane
+from runtime.serving.protos import health_pb2
 from runtime.serving.protos import open_inference_pb2 as pb
+from runtime.serving.repository import Repository
 from runtime.serving.rpc import caller as callers
 from runtime.serving.rpc import changes, reads, status
-from runtime.serving.rpc.changes import Repository
 from runtime.serving.rpc.infer import Infer
 from runtime.serving.rpc.status import Context
 
-PREFIX = "/inference.GRPCInferenceService/"
-OPEN = frozenset({f"{PREFIX}ServerLive", f"{PREFIX}ServerReady"})
+PREFIX = f"/{reads.SERVICE}/"
+HEALTH = "/grpc.health.v1.Health/Check"
+OPEN = frozenset({f"{PREFIX}ServerLive", f"{PREFIX}ServerReady", HEALTH})
 """Methods that need no key: what keeps a server running asks them."""
 
 Unary = Callable[[bytes, Context], Awaitable[bytes]]
@@ -60,6 +65,8 @@ class Service(grpc.GenericRpcHandler):
         for name, (kind, change) in _CHANGES.items():
             unaries[name] = _changing(kind, change, repository)
         self._handlers = {f"{PREFIX}{name}": _unary(handle) for name, handle in unaries.items()}
+        healthy = functools.partial(reads.health, plane)
+        self._handlers[HEALTH] = _unary(_reading(health_pb2.HealthCheckRequest, healthy))
         self._handlers[self._stream_method] = grpc.stream_stream_rpc_method_handler(infer.stream)
         # As one that takes a stream, it never reads what nobody has the right to send.
         self._deny: Any = grpc.stream_unary_rpc_method_handler(_deny)

@@ -6,7 +6,13 @@ from typing import Any, NoReturn
 import grpc
 
 from runtime.errors import InvalidError, ModelError, PackhorseError
-from runtime.serving.errors import BusyError, DeadlineError, NotReadyError, UnknownModelError
+from runtime.serving.errors import (
+    BusyError,
+    CodecError,
+    DeadlineError,
+    NotReadyError,
+    UnknownModelError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +22,7 @@ STATUS: dict[type[PackhorseError], grpc.StatusCode] = {
     InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
     NotReadyError: grpc.StatusCode.UNAVAILABLE,
+    CodecError: grpc.StatusCode.UNAVAILABLE,
     BusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
     ModelError: grpc.StatusCode.INTERNAL,
