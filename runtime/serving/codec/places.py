@@ -22,8 +22,8 @@ class SharedBody:
         self.length = length
         self._got = 0
         self.fd = os.memfd_create("packhorse-body", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, length)
-        self._view = memoryview(mmap.mmap(self.fd, length))
+        os.ftruncate(self.fd, max(1, length))  # nothing cannot be mapped
+        self._view = memoryview(mmap.mmap(self.fd, max(1, length)))[:length]
 
     @property
     def view(self) -> memoryview:
@@ -46,6 +46,8 @@ class SharedBody:
 
 def mapped(fd: int, start: int, stop: int) -> mmap.mmap:
     """Return a part of a file; it begins at a page. What is read of it is there at once."""
+    if start == stop:
+        return mmap.mmap(-1, PAGE)  # nothing cannot be mapped
     flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
     return mmap.mmap(fd, stop - start, flags=flags, offset=start)
 

@@ -5,6 +5,7 @@ uneven rows, keys twice, anything that simdjson does not like) is read by that i
 the last word and the words for errors.
 """
 
+import codecs
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,15 @@ class _OddError(Exception):
 
 
 _NOT_PLAIN = (
-    _OddError, InvalidError, ValueError, TypeError, RuntimeError, KeyError, IndexError,
-)  # fmt: skip
+    _OddError,
+    InvalidError,
+    AttributeError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+)
 
 
 class Reader:
@@ -49,6 +57,8 @@ class Reader:
 
 
 def _plain(document: Any, body: bytes, specs: Mapping[str, TensorSpec]) -> Question:
+    if body.startswith(codecs.BOM_UTF8):
+        raise _OddError
     whole = _skeleton(document, "inputs")
     whole["inputs"] = [_skeleton(tensor, "data") for tensor in document["inputs"]]
     request = msgspec.convert(whole, InferRequest)

@@ -37,8 +37,8 @@ def do(job: Job, fd: int, reader: Reader) -> Done:
 
 
 def _read(job: ReadJob, fd: int, reader: Reader) -> Read:
-    with mmap.mmap(fd, job.length) as file:
-        body = file[:]
+    with mmap.mmap(fd, 0) as file:
+        body = file[: job.length]
     asked = reader.read(body, {spec.name: spec for spec in job.specs})
     del body
     inputs = place(fd, page_after(job.length, PAGE), asked.inputs)

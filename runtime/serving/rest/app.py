@@ -45,6 +45,7 @@ Handler = Callable[[Known, bytes | Body], Reply | Coroutine[Any, Any, Reply]]
 OPEN = frozenset({"live", "server_ready", "docs"})
 """What may be asked without the key: a container's health check has none, nor has a browser at
 first; the page says nothing of the models by itself."""
+CHANGES = frozenset({"load", "unload"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -134,6 +135,7 @@ class Rest:
         try:
             place = routes.find(head.method, head.target)
             self._require_key(head, place.kind)
+            _require_no_browser(head, place.kind)
             head.route = (self._handlers[place.kind], Known(head, place, self._timeout_s))
         except PackhorseError as error:
             return status.failed(error)
@@ -180,6 +182,14 @@ class Rest:
             self._metrics = metrics.registry(self._plane.meter)
         return b"content-type: %b\r\n" % metrics.CONTENT_TYPE.encode(), metrics.render(
             self._metrics
+        )
+
+
+def _require_no_browser(head: Head, kind: str) -> None:
+    """Raise RefusedError for a change that a web page asks for, behind its reader's back."""
+    if kind in CHANGES and b"origin" in head.fields:
+        raise RefusedError(
+            http.HTTPStatus.FORBIDDEN, "models are not loaded and unloaded from web pages"
         )
 
 

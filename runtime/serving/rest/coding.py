@@ -17,6 +17,8 @@ WORTH_BYTES = 8 * 1024
 """Of an answer, from which compressing it is worth its time."""
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
 _CHUNK = 256 * 1024
+_ZSTD_FEED = 1024
+"""Little at a time, since what a piece unfolds to cannot be bounded."""
 _BITS = {"gzip": 31, "deflate": 15}
 """What zlib calls these formats."""
 
@@ -81,6 +83,8 @@ def _compressed(coding: str, pieces: Iterable[Piece]) -> Iterable[bytes]:
 
 
 def _inflate(coding: str, body: bytes | memoryview, most_bytes: int) -> bytes:
+    if not body:
+        raise EOFError("it is empty")
     made: list[bytes] = []
     room, rest = most_bytes + 1, bytes(body)
     while rest and room > 0:  # a gzip file may have several members
@@ -100,11 +104,17 @@ def _unzstd(body: bytes | memoryview, most_bytes: int) -> bytes:
     size = zstandard.frame_content_size(body)
     if size > most_bytes:
         raise too_large(most_bytes)
-    reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(body)
-    whole = reader.read(most_bytes + 1)
-    if 0 <= size != len(whole):
+    reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
+    view, room = memoryview(body), most_bytes
+    made: list[bytes] = []
+    for at in range(0, len(view), _ZSTD_FEED):
+        made.append(reader.decompress(view[at : at + _ZSTD_FEED]))
+        room -= len(made[-1])
+        if room < 0:
+            raise too_large(most_bytes)
+    if not reader.eof:
         raise EOFError("it ends early")
-    return bytes(whole)
+    return b"".join(made)
 
 
 def _quality(parameters: bytes) -> float:
