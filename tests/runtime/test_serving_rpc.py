@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -579,3 +581,13 @@ def test_what_is_not_ready_is_told_when_to_come_again(plane: DataPlane) -> None:
 
     assert refusal.code() == grpc.StatusCode.UNAVAILABLE
     assert dict(refusal.trailing_metadata())["retry-after"] == "1"
+
+
+def test_a_server_without_grpc_does_not_import_it() -> None:
+    program = "import runtime.serving.process, sys; print({'grpc', 'google'} & set(sys.modules))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "set()\n"
