@@ -31,9 +31,11 @@ from runtime.clock import SystemClock
 from runtime.inference import check
 from runtime.inference.model import Model
 from runtime.serving import measuring
+from runtime.serving.codec.client import CodecClient
+from runtime.serving.codec.places import SharedBody
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.lane import Lane
-from runtime.serving.rest import Rest
+from runtime.serving.rest.app import Rest
 from runtime.serving.served import Origin
 from runtime.serving.server import Server
 
@@ -56,6 +58,7 @@ class Loaded:
     plane: DataPlane
     recorder: Recorder
     server: Server
+    codec: CodecClient
 
 
 class Worker:
@@ -161,6 +164,7 @@ class Worker:
         if self._loaded is not None:
             await self._chores.call(self._stop_pumps)
             await self._loaded.server.stop(DRAIN_S)
+            await self._loaded.codec.close()
             await self._chores.call(self._loaded.recorder.close)
         if self._writer is not None:
             self._writer.close()
@@ -181,9 +185,9 @@ class Worker:
         plane = DataPlane(on_prediction=recorder.saw, clock=SystemClock())
         plane.add(order.module, str(order.version), model, measured)
         listeners = [socket.socket(fileno=fd) for fd in order.listener_fds]
-        server = Server(Rest(plane), listeners)
-        server.start()
-        return Loaded(order, index, model, plane, recorder, server)
+        codec = CodecClient()
+        server = Server(Rest(plane, codec=codec, place=SharedBody), listeners)
+        return Loaded(order, index, model, plane, recorder, server, codec)
 
     def _start_sources(self, order: protocol.StartSources) -> None:
         self._stop_pumps()

@@ -4,7 +4,8 @@ PackhorseError
 ├── UnknownModelError   no such model or version here            give up
 ├── NotReadyError       it is being loaded, or on its way out    try again
 ├── BusyError           the queue or its memory is full          try again
-└── DeadlineError       the answer came too late for who asked   try again
+├── DeadlineError       the answer came too late for who asked   try again
+└── CodecError          the process for large JSON ended         try again
 
 Each transport has one table from these, InvalidError and ModelError to its own codes.
 """
@@ -43,5 +44,11 @@ class BusyError(PackhorseError):
 
 class DeadlineError(PackhorseError):
     """Whoever asked does not wait any longer."""
+
+    retryable = True
+
+
+class CodecError(PackhorseError):
+    """The process that reads and writes large JSON ended over this request, twice."""
 
     retryable = True

@@ -19,6 +19,8 @@ from runtime.serving import measuring
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.served import Prediction
 from runtime.serving.server import Server
+from runtime.serving.wire.app import App
+from runtime.serving.wire.limits import Limits
 
 Result = TypeVar("Result")
 
@@ -41,12 +43,11 @@ class UnixConnection(unixsockets.HTTPConnection):
 class RunningServer:
     """A Server in a thread with an event loop of its own."""
 
-    def __init__(self, app: Any, listener: socket.socket, *, linger_s: float = 5.0) -> None:
+    def __init__(self, app: App, *listeners: socket.socket, limits: Limits | None = None) -> None:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.server = Server(app, [listener], linger_s=linger_s)
-        self.server.start()
+        self.server = Server(app, listeners, limits=limits)
 
     def accept(self) -> None:
         """Take connections."""
