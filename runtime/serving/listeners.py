@@ -41,8 +41,6 @@ def uds(path: Path) -> socket.socket:
 
 
 def url(listener: socket.socket) -> str:
-    """Return where clients find a socket."""
-    if listener.family == socket.AF_UNIX:
-        return f"unix:{listener.getsockname()}"
+    """Return where clients find a TCP socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -201,7 +201,8 @@ def _announce(
     plane: DataPlane, sockets: Sequence[socket.socket], rpc: "RpcServer | None", settings: Settings
 ) -> None:
     models = ", ".join(f"{served.name}:{served.version}" for served in plane.served)
-    places = [listeners.url(each) for each in sockets]
+    places = [] if settings.uds is None else [f"unix:{settings.uds.absolute()}"]
+    places += [listeners.url(each) for each in sockets if each.family != socket.AF_UNIX]
     if rpc is not None:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         places.append(f"grpc://{host}:{rpc.port}")
