@@ -1,0 +1,130 @@
+"""The gateway as a process: everything wired together, from start to SIGTERM.
+
+start ── configuration ── accept ── … ── SIGTERM ── drain_s ── last answers ── exit 0
+                                           │ readiness 503, answers say Connection: close
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import InvalidError
+from runtime.gateway.admin import Admin
+from runtime.gateway.config import Config, Status
+from runtime.gateway.front import Front, listen
+from runtime.gateway.http_replica import HttpCarrier
+from runtime.gateway.proxy import Proxy
+from runtime.gateway.reload import Reloader
+from runtime.gateway.routes import Fleet, Routes
+from runtime.gateway.stats import Stats
+from runtime.gateway.statusfile import StatusFile
+from runtime.gateway.tries import Purse
+
+log = logging.getLogger(__name__)
+
+GRACE_MOST_S = 30.0
+"""For requests in hand after `drain_s`."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    config: Path
+    host: str = "127.0.0.1"
+    http_port: int = 8080
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 9090
+    status_file: Path | None = None
+    drain_s: float = 3.0
+    reuse_port: bool = False
+
+
+class Gateway:
+    """One gateway; `run` is its life."""
+
+    def __init__(self, options: Options) -> None:
+        """Open the ports; nothing is accepted yet. Raises InvalidError naming a port in use."""
+        self._options = options
+        self._started_at = time.time()
+        self.stats, self._purse, self._routes = Stats(), Purse(), Routes()
+        self._http: Fleet[HttpCarrier] = Fleet(HttpCarrier, lambda: None)
+        self.proxy = Proxy(self._routes, self._http, self.stats, self._purse)
+        self._routes.on_apply(self._set_replicas)
+        self._reloader = Reloader(options.config, self._routes.apply)
+        self._stopping = asyncio.Event()
+        self.front = Front(self.proxy, _open("http", options.host, options.http_port, options))
+        self.admin = Front(
+            Admin(self.status, lambda: self.ready, lambda: (b"", "text/plain")),
+            _open("admin", options.admin_host, options.admin_port, options),
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has a configuration and wants requests."""
+        return self._routes.table is not None and not self._stopping.is_set()
+
+    def status(self) -> Status:
+        """Return what it says of itself."""
+        table = self._routes.table
+        names = [revision.name for revision in table.config.revisions] if table else []
+        return Status(
+            service=table.config.service if table else "",
+            generation=table.config.generation if table else 0,
+            started_at=self._started_at,
+            trouble=self._reloader.trouble,
+            revisions=tuple(self.stats.of(name).stats(name) for name in names),
+            healthy=self._http.well(),
+        )
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Serve until SIGTERM or SIGINT, then end without failing a request.
+
+        `on_ready` is called once connections are taken.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.again)
+        self._reloader.look()
+        tasks = [loop.create_task(self._reloader.run())]
+        status_file = None
+        if self._options.status_file is not None:
+            status_file = StatusFile(self._options.status_file, self.status)
+            tasks.append(loop.create_task(status_file.run()))
+        await self.front.accept()
+        await self.admin.accept()
+        on_ready()
+        await self._stopping.wait()
+        await self._end()
+        for task in tasks:
+            task.cancel()
+        if status_file is not None:
+            await status_file.write()
+
+    async def _end(self) -> None:
+        log.info("draining", extra={"drain_s": self._options.drain_s})
+        self.proxy.draining = True
+        await asyncio.sleep(self._options.drain_s)
+        table = self._routes.table
+        grace_s = min(GRACE_MOST_S, table.config.timeout_s if table else GRACE_MOST_S)
+        await self.front.stop(grace_s)
+        await self.admin.stop(0.0)
+        self._http.set({})
+        log.info("ended")
+
+    def _set_replicas(self, config: Config) -> None:
+        self._http.set({revision.name: revision.backends for revision in config.revisions})
+
+
+def _open(what: str, host: str, port: int, options: Options) -> socket.socket:
+    try:
+        return listen(host, port, reuse_port=options.reuse_port)
+    except OSError as error:
+        why = f"{error.strerror or error}: give another"
+        raise InvalidError(f"{what} address", f"{host}:{port}", why) from error
