@@ -21,9 +21,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     take("--config", type=Path, required=True, metavar="FILE", help="followed while it runs")
     take("--host", default="127.0.0.1", help="address for clients (default: %(default)s)")
     take("--http-port", type=int, default=8080, help="0: any (default: %(default)s)")
+    take("--grpc-port", type=int, help="0: any (default: no gRPC)")
     take("--admin-host", default="127.0.0.1", help="address of the admin port: never publish it")
     take("--admin-port", type=int, default=9090, help="status, metrics (default: %(default)s)")
     take("--status-file", type=Path, metavar="FILE", help="write the status there too")
+    take("--capture", type=Path, metavar="DIR", help="keep what the file says to capture there")
     take("--drain-s", type=float, default=3.0, help="requests taken after SIGTERM, in seconds")
     take("--reuse-port", action="store_true", help="let another gateway take the same ports over")
     take("--log-format", choices=("plain", "json"), default="plain")
@@ -45,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
         gateway = Gateway(options)
 
         def tell() -> None:
+            grpc = f" grpc://{options.host}:{gateway.rpc.port}," if gateway.rpc else ""
             sys.stdout.write(
-                f"Gateway at http://{options.host}:{gateway.front.port},"
+                f"Gateway at http://{options.host}:{gateway.front.port},{grpc}"
                 f" admin at http://{options.admin_host}:{gateway.admin.port}\n"
             )
             sys.stdout.flush()

@@ -37,7 +37,7 @@ def _deadline(taken: int, weight: int) -> int:
 
 
 def least(loads: Sequence[tuple[int, int]], turn: int) -> int:
-    """Return the index of the best (rank, requests in hand): both small; ties go round by `turn`."""
+    """Return the index of the smallest (rank, requests in hand); ties go round by `turn`."""
     count = len(loads)
     return min(range(count), key=lambda index: (loads[index], (index - turn) % count))
 

@@ -145,6 +145,10 @@ def _require_sane(config: Config) -> None:
         if not 0 <= fraction <= 1:
             raise InvalidError(field, fraction, "use 0 to 1")
     _require_sane_numbers(config)
+    _require_sane_words(config)
+
+
+def _require_sane_words(config: Config) -> None:
     for revision in config.revisions:
         for backend in (*revision.backends, *revision.grpc_backends):
             if not _BACKEND.fullmatch(backend):

@@ -20,6 +20,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from runtime.gateway import reuseport
+
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
@@ -84,6 +86,12 @@ class Front:
         )
         self._accepting: asyncio.AbstractServer | None = None
 
+    def _has_peer(self, address: tuple[str, int]) -> bool:
+        return any(
+            connection.peername is not None and connection.peername[:2] == address
+            for connection in self._server.connections
+        )
+
     @property
     def port(self) -> int:
         """The port it listens on."""
@@ -94,9 +102,17 @@ class Front:
         """Take connections."""
         assert self._listener is not None
         loop = asyncio.get_running_loop()
+        if self._listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+            with contextlib.suppress(OSError):
+                reuseport.choose_any(self._listener)  # what one before us may have left behind
         # A copy, since the loop closes what it listened on.
         copy = self._listener.dup()
         self._accepting = await loop.create_server(self._server, sock=copy, backlog=BACKLOG)
+
+    async def send_elsewhere(self) -> bool:
+        """Let another process that shares the port have new connections; False: there is none."""
+        assert self._listener is not None
+        return await reuseport.send_elsewhere(self._listener, self._has_peer)
 
     def hold(self) -> None:
         """Take no more connections."""

@@ -32,6 +32,7 @@ _NOT_TO_REPLICAS = HOP_BY_HOP | {
     b"x-request-id",
 }
 _NOT_TO_CLIENTS = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
+SERVER = "packhorse"
 REVISION = "X-Packhorse-Revision"
 REQUEST_ID = "X-Request-ID"
 
@@ -65,6 +66,7 @@ def to_client(
     )
     headers[REQUEST_ID] = request_id
     headers[REVISION] = revision
+    headers["Server"] = SERVER
     return headers
 
 

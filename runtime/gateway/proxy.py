@@ -9,6 +9,7 @@
 
 import asyncio
 import http
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,16 +22,18 @@ from multidict import CIMultiDict
 from runtime.gateway import headers, trace
 from runtime.gateway.bodies import Bodies
 from runtime.gateway.config import Config
+from runtime.gateway.doors import let_in
 from runtime.gateway.errors import BrokenOffError, LateError, RefusedError, TryError
 from runtime.gateway.exchanges import Answered, Asked
 from runtime.gateway.http_replica import HttpCarrier
-from runtime.gateway.keyring import TooOftenError, UnknownKeyError
 from runtime.gateway.replicas import Group, Replica
 from runtime.gateway.retries import Failure
 from runtime.gateway.routes import Fleet, Routes, Table
 from runtime.gateway.stats import Stats
 from runtime.gateway.tries import Purse, Tries
 from runtime.gateway.upstream import Answer
+
+log = logging.getLogger(__name__)
 
 IN_HAND_MOST = 4096
 """Requests at once."""
@@ -86,7 +89,8 @@ class Proxy:
         path = _path(request)
         if path[:2] == ["v2", "health"]:
             return self._health(path)
-        table = self._let_in(request)
+        authorization = request.headers.get("Authorization")
+        table = let_in(self.routes, authorization, request.headers.get("X-API-Key"))
         if self.stats.in_hand > IN_HAND_MOST:
             raise RefusedError(
                 http.HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once", retry_after_s=1.0
@@ -105,31 +109,6 @@ class Proxy:
             return await self._exchange(request, table, asked)
         finally:
             self.bodies.release(body)
-
-    def _let_in(self, request: web.BaseRequest) -> Table:
-        table = self.routes.table
-        if table is None:
-            raise RefusedError(
-                http.HTTPStatus.SERVICE_UNAVAILABLE,
-                "the gateway has no configuration yet",
-                retry_after_s=1.0,
-            )
-        try:
-            table.keyring.admit(
-                request.headers.get("Authorization"), request.headers.get("X-API-Key")
-            )
-        except UnknownKeyError as error:
-            raise RefusedError(
-                http.HTTPStatus.UNAUTHORIZED,
-                "no valid key: send one of this service's as Authorization: Bearer KEY",
-            ) from error
-        except TooOftenError as error:
-            raise RefusedError(
-                http.HTTPStatus.TOO_MANY_REQUESTS,
-                f"key {error.key} asks too often: come again in {error.wait_s:.3g} s",
-                retry_after_s=error.wait_s,
-            ) from error
-        return table
 
     async def _exchange(
         self, request: web.BaseRequest, table: Table, asked: Asked
@@ -193,20 +172,22 @@ class Proxy:
         """Pass an answer on piece by piece; each is to come within `timeout_s`."""
         source = answer.stream
         assert source is not None
+        response = web.StreamResponse(status=answer.status, headers=told)
+        response.content_length = source.length
+        if self.draining:
+            response.force_close()
         try:
-            response = web.StreamResponse(status=answer.status, headers=told)
-            response.content_length = source.length
-            if self.draining:
-                response.force_close()
             await response.prepare(request)
             while piece := await source.chunk(timeout_s):
                 await response.write(piece)
-            await response.write_eof()
         except (BrokenOffError, LateError) as error:
             # The status is sent: a connection that ends too early is all that can still be said.
+            revision = told[headers.REVISION]
+            self.stats.of(revision).errors += 1
+            facts = {"revision": revision, "request": told[headers.REQUEST_ID], "error": str(error)}
+            log.warning("answer broke off", extra=facts)
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionResetError(str(error)) from error
         finally:
             replica.in_hand -= 1
             replica.carrier.done(source)

@@ -2,8 +2,9 @@
 
 Inference has no effects, so the same request may run twice: what matters is only that the client
 has seen nothing of an answer, and that a crowd of second tries does not bury the replicas that are
-left. So tries that a replica may have worked on are paid from a budget that grows with the traffic;
-those that never reached one, or that it sent away, are not.
+left, and that a request which kills its replica does not kill them all. So tries that a replica may
+have worked on are few for each request, and paid from a budget that grows with the traffic; those
+that never reached one, or that it sent away, are neither.
 
     every replica once  ── pause ──  every replica once  ── pause ── …  give up
 
@@ -30,6 +31,8 @@ class Failure(enum.Enum):
 
 PAUSES_S = (0.02, 0.1, 0.3, 0.6, 1.0)
 """Before every further round through the replicas."""
+COSTLY_MOST = 3
+"""Tries of one request that may have cost a replica work."""
 BUDGET_START = 100.0
 BUDGET_MOST = 1000.0
 BUDGET_PER_REQUEST = 0.2
@@ -56,14 +59,15 @@ def costs(failure: Failure) -> bool:
 
 
 def pause(
-    failure: Failure, *, untried: bool, rounds: int, budget: Budget, left_s: float
+    failure: Failure, *, untried: bool, rounds: int, costly: int, budget: Budget, left_s: float
 ) -> float | None:
     """Return how many seconds to wait before the next try, or None to give up.
 
     `untried`: there is a replica that this round has not tried. `rounds`: rounds that are over.
-    `left_s`: what is left of the request's time.
+    `costly`: tries so far that may have cost work, with this one. `left_s`: what is left of the
+    request's time.
     """
-    if costs(failure) and budget.left < 1:
+    if costs(failure) and (budget.left < 1 or costly >= COSTLY_MOST):
         return None
     if untried:
         wait_s = 0.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from runtime.gateway import retries
-from runtime.gateway.errors import RefusedError, TryError
+from runtime.gateway.errors import LateError, RefusedError, TryError
 from runtime.gateway.replicas import CarrierT, Group, Replica
 from runtime.gateway.retries import Budget
 
@@ -43,6 +43,7 @@ class Tries(Generic[CarrierT, AnswerT]):
     """Who answered; while nobody has, who was asked last."""
     _tried: list[Replica[CarrierT]] = field(default_factory=list)
     _rounds: int = 0
+    _costly: int = 0
 
     async def answer(self, turn: int) -> tuple[AnswerT, Replica[CarrierT]]:
         """Return an answer and whose it is, with the request still in that one's hands.
@@ -64,6 +65,10 @@ class Tries(Generic[CarrierT, AnswerT]):
                 replica.in_hand -= 1
                 replica.failed(error.failure)
                 await self._wait(error)
+            except LateError:
+                replica.in_hand -= 1
+                replica.failed(retries.Failure.SILENT)
+                raise
             except BaseException:
                 replica.in_hand -= 1
                 raise
@@ -83,11 +88,13 @@ class Tries(Generic[CarrierT, AnswerT]):
     async def _wait(self, error: TryError) -> None:
         """Return when it is time for the next try."""
         left_s = self.deadline - asyncio.get_running_loop().time()
+        self._costly += retries.costs(error.failure)
         untried = self._next(0) is not None
         wait_s = retries.pause(
             error.failure,
             untried=untried,
             rounds=self._rounds,
+            costly=self._costly,
             budget=self.purse.budget,
             left_s=left_s,
         )
