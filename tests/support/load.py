@@ -1,8 +1,10 @@
 """Traffic from one client with many connections, kept open, that tries nothing twice."""
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import aiohttp
 
@@ -12,26 +14,26 @@ INFER = "/v2/models/echo/infer"
 
 
 class Load:
-    """POSTs to some gateways in turn, from a thread of its own."""
+    """POSTs to a gateway, from a thread of its own."""
 
-    def __init__(self, *urls: str, connections: int = 16) -> None:
-        """Send nothing yet."""
-        self._urls, self._connections = urls, connections
+    def __init__(self, url: str, *, connections: int = 16, fresh: bool = False) -> None:
+        """Send nothing yet. `fresh`: a new connection for each request."""
+        self._url, self._connections, self._fresh = url + INFER, connections, fresh
         self.revisions: Counter[str] = Counter()
         """Answers by revision."""
         self.failures: list[str] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
-    def __enter__(self) -> "Load":
-        """Start."""
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Load"]:
+        """Ask while the block runs, and to the last answer."""
         self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop, with the last answers."""
-        self._stopping.set()
-        self._thread.join(60)
+        try:
+            yield self
+        finally:
+            self._stopping.set()
+            self._thread.join(60)
 
     @property
     def answers(self) -> int:
@@ -44,15 +46,14 @@ class Load:
         eventually(lambda: self.answers >= wanted or bool(self.failures), f"{wanted} answers")
 
     async def _run(self) -> None:
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, force_close=self._fresh)
         async with aiohttp.ClientSession(connector=connector) as session:
-            await asyncio.gather(*(self._ask(session, n) for n in range(self._connections)))
+            await asyncio.gather(*(self._ask(session) for _ in range(self._connections)))
 
-    async def _ask(self, session: aiohttp.ClientSession, number: int) -> None:
-        url = self._urls[number % len(self._urls)] + INFER
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
         while not self._stopping.is_set():
             try:
-                async with session.post(url, data=b"{}") as answer:
+                async with session.post(self._url, data=b"{}") as answer:
                     body = await answer.read()
             except (aiohttp.ClientError, OSError) as error:
                 self.failures.append(repr(error))
