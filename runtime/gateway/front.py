@@ -11,12 +11,14 @@ closed at the end only if nothing waits in them unread.
 
 import asyncio
 import contextlib
+import http
 import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
@@ -31,6 +33,7 @@ LINGERING_S = 5.0
 """For the rest of a body that was refused."""
 CONNECTIONS_MOST = 8192
 POLL_S = 0.02
+_TOLD = 300
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -49,6 +52,29 @@ class _Connection(RequestHandler):
         super().data_received(data)
         waiter = self._waiter
         self.arriving = waiter is not None and not waiter.done()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no sound HTTP, and what a handler did not foresee."""
+        if status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed", exc_info=exc, extra={"path": request.raw_path[:_TOLD]})
+            message = "the gateway failed: see its log"
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        told = (
+            f"no sound HTTP: {message}"[:_TOLD]
+            if status == http.HTTPStatus.BAD_REQUEST
+            else message
+        )
+        body = msgspec.json.encode({"error": told})
+        response = web.Response(status=status, body=body, content_type="application/json")
+        response.force_close()
+        return response
 
     @property
     def idle(self) -> bool:
