@@ -110,6 +110,8 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revisions: tuple[RevisionStats, ...] = ()
     healthy: dict[str, tuple[str, ...]] = {}
     """Revision to its backends that answer."""
+    healthy_grpc: dict[str, tuple[str, ...]] = {}
+    """Revision to its gRPC backends that answer; {} for a gateway that speaks no gRPC."""
 
 
 def decode(data: bytes) -> Config:

@@ -66,12 +66,9 @@ class _Connection(RequestHandler):
             message = "the gateway failed: see its log"
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
-        told = (
-            f"no sound HTTP: {message}"[:_TOLD]
-            if status == http.HTTPStatus.BAD_REQUEST
-            else message
-        )
-        body = msgspec.json.encode({"error": told})
+        if status == http.HTTPStatus.BAD_REQUEST:
+            message = f"no sound HTTP: {message}"
+        body = msgspec.json.encode({"error": (message or "")[:_TOLD]})
         response = web.Response(status=status, body=body, content_type="application/json")
         response.force_close()
         return response

@@ -109,6 +109,7 @@ class Gateway:
             trouble=self._reloader.trouble,
             revisions=tuple(self.stats.of(name).stats(name) for name in names),
             healthy=self._http.well(),
+            healthy_grpc=self._rpc_fleet.well() if self._rpc_fleet else {},
         )
 
     async def run(self, on_ready: Callable[[], None]) -> None:

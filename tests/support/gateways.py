@@ -110,12 +110,14 @@ class GatewayProcess(Command):
         eventually(lambda: "Gateway at" in self.tail() or not self.runs, "the gateway is ready")
         assert self.runs, self.tail()
 
-    def await_healthy(self, count: int) -> None:
+    def await_healthy(self, count: int, *, grpc: bool = False) -> None:
         """Wait until it knows this many replicas that answer."""
-        eventually(
-            lambda: sum(map(len, self.status().healthy.values())) == count,
-            f"{count} healthy replicas: {self.tail()}",
-        )
+
+        def healthy() -> int:
+            status = self.status()
+            return sum(map(len, (status.healthy_grpc if grpc else status.healthy).values()))
+
+        eventually(lambda: healthy() == count, f"{count} healthy replicas")
 
     def status(self) -> Status:
         """Return what it says of itself."""

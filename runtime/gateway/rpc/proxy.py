@@ -81,10 +81,13 @@ class RpcProxy(grpc.GenericRpcHandler):
 
     async def _ask(self, call: Call, request: bytes) -> tuple[bytes, Metadata, Metadata]:
         """Return the answer's message, and what stands before and behind it."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + call.timeout_s
 
         async def once(replica: RpcReplica) -> tuple[bytes, Metadata, Metadata]:
             ask = replica.carrier.unary(call.method)
-            asked = ask(request, timeout=call.timeout_s, metadata=call.metadata)
+            left_s = max(0.001, deadline - now())
+            asked = ask(request, timeout=left_s, metadata=call.metadata)
             body = await _answered(asked)
             initial = calls.passed(await asked.initial_metadata())
             return body, initial, calls.passed(await asked.trailing_metadata())
@@ -208,6 +211,8 @@ async def _answered(
         kind = failure(error)
         if call is not None:
             call.cancel()
+        if error.code() is Code.DEADLINE_EXCEEDED and not final:
+            raise LateError(error.details() or "no answer in time") from error
         if kind is not None and not final:
             raise TryError(kind, error.details() or "no answer") from error
         trailing = calls.passed(error.trailing_metadata())

@@ -11,6 +11,8 @@ from runtime.gateway.retries import Failure
 from runtime.gateway.rpc import calls
 
 PROBE_S = 2.0
+GRACE_S = 3600.0
+"""For calls in hand when the replica leaves; only streams last that long."""
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
@@ -21,6 +23,9 @@ _OPTIONS = (
     # A channel of its own: it ends with the replica.
     ("grpc.use_local_subchannel_pool", 1),
 )
+_LOST = ("socket", "stream removed", "connection", "goaway", "recvmsg", "broken pipe", "tcp")
+"""Words of gRPC's own when a connection ends under a call. It gives the same code, and nothing else
+to go by, when the replica itself says that it is unavailable."""
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -62,12 +67,15 @@ class RpcCarrier:
 
     def leave(self) -> None:
         """Close the channel once it is idle."""
-        self._left = asyncio.get_running_loop().create_task(self._channel.close(grace=None))
+        self._left = asyncio.get_running_loop().create_task(self._channel.close(GRACE_S))
 
 
 def failure(error: grpc.aio.AioRpcError) -> Failure | None:
     """Return how a call failed if another replica may answer it; None: the error is the answer."""
     if error.code() not in _GONE:
         return None
-    unreached = "connect" in (error.details() or "").lower()
-    return Failure.UNREACHED if unreached else Failure.SILENT
+    told = (error.details() or "").lower()
+    if "connect to" in told:
+        return Failure.UNREACHED
+    lost = error.code() is grpc.StatusCode.CANCELLED or any(word in told for word in _LOST)
+    return Failure.SILENT if lost else Failure.SENT_AWAY
