@@ -31,6 +31,8 @@ KEEP_ALIVE_S = 75.0
 """Longer than the clients' own limits, so that it is they who close. Also the time for a head."""
 LINGERING_S = 5.0
 """For the rest of a body that was refused."""
+UNREAD_S = 60.0
+"""For a client to take what was sent to it."""
 CONNECTIONS_MOST = 8192
 POLL_S = 0.02
 _TOLD = 300
@@ -46,6 +48,12 @@ class _Connection(RequestHandler):
         super().__init__(*arguments, **options)
         self.arriving = False
         """The first bytes of a request are here, but not yet all of its head."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many others."""
+        super().connection_made(transport)
+        if isinstance(self._manager, _Server) and self._manager.crowded:
+            self.force_close()
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
@@ -84,10 +92,12 @@ class _Server(web.Server):
     """Makes our connections, and not too many."""
 
     def __call__(self) -> RequestHandler:
-        connection = _Connection(self, loop=self._loop, **self._kwargs)
-        if len(self.connections) >= CONNECTIONS_MOST:
-            connection.keep_alive(False)
-        return connection
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are as many connections as may be."""
+        return len(self._connections) >= CONNECTIONS_MOST
 
 
 class Front:
@@ -167,6 +177,8 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # A client that takes no bytes for so long is gone; accepted sockets inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_S * 1000))
         listener.bind((host, port))
         listener.setblocking(False)
         listener.listen(BACKLOG)

@@ -16,6 +16,8 @@ CONNECT_S = 2.0
 PROBE_S = 2.0
 KEPT_MOST = 256
 """Connections kept open between requests."""
+KEPT_S = 60.0
+"""How long, so that an address that stands for many replicas leads to new ones too."""
 
 
 class HttpCarrier:
@@ -63,7 +65,8 @@ class HttpCarrier:
 
     def done(self, connection: Connection) -> None:
         """Keep a connection for the next request, or close it."""
-        if self._left or not connection.reusable or len(self._kept) >= KEPT_MOST:
+        old = connection.born + KEPT_S < asyncio.get_running_loop().time()
+        if self._left or old or not connection.reusable or len(self._kept) >= KEPT_MOST:
             connection.close()
         else:
             self._kept.append(connection)

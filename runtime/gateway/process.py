@@ -68,7 +68,7 @@ class Gateway:
         self._http: Fleet[HttpCarrier] = Fleet(HttpCarrier, lambda: None)
         self.proxy = Proxy(self._routes, self._http, self.stats, self._purse)
         self._mirror = Mirror(self._http, self.stats)
-        self._capturer = None if options.capture is None else Capturer(options.capture)
+        self._capturer = None if options.capture is None else _capturer(options.capture)
         self.proxy.taps += [tap.offer for tap in (self._mirror, self._capturer) if tap is not None]
         self._routes.on_apply(self._set_replicas)
         self._reloader = Reloader(options.config, self._routes.apply)
@@ -159,6 +159,7 @@ class Gateway:
         log.info("ended")
 
     def _set_replicas(self, config: Config) -> None:
+        self.stats.keep(revision.name for revision in config.revisions)
         self._http.set({revision.name: revision.backends for revision in config.revisions})
         if self._rpc_fleet is not None:
             self._rpc_fleet.set({each.name: each.grpc_backends for each in config.revisions})
@@ -175,6 +176,14 @@ class Gateway:
     def _drops(self) -> dict[str, int]:
         capture = {} if self._capturer is None else {"capture": self._capturer.dropped}
         return {"mirror": self._mirror.dropped, "mirror_failed": self._mirror.failed, **capture}
+
+
+def _capturer(directory: Path) -> Capturer:
+    try:
+        return Capturer(directory)
+    except OSError as error:
+        why = f"{error.strerror}: give a directory that can be written"
+        raise InvalidError("--capture", str(directory), why) from error
 
 
 def _open(what: str, host: str, port: int, options: Options) -> socket.socket:

@@ -131,8 +131,7 @@ class Proxy:
             raise
         finally:
             latency_s = loop.time() - began
-            if tries.revision:
-                self.stats.of(tries.revision).add(latency_s, error=failed)
+            self.stats.tried(tries.revision, tries.forsaken, latency_s, error=failed)
         told = headers.to_client(answer.headers, request_id=asked.id, revision=tries.revision)
         if answer.stream is not None:
             return await self._stream(request, answer, replica, told, table.config.timeout_s)

@@ -72,7 +72,11 @@ class Reloader:
             wake = loop.call_later(LOOK_S, self._wake.set)
             await self._wake.wait()
             wake.cancel()
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # the outermost loop: the old configuration stays in force
+                log.exception("configuration not in force")
+                self.trouble = f"unforeseen: {error!r}"
 
     def _stamp(self) -> Seen:
         found = self._path.stat()

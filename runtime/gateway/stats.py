@@ -1,9 +1,12 @@
 """What the gateway counts. Plain numbers, changed on the event loop alone."""
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from runtime.gateway.config import LATENCY_BOUNDS_MS, RevisionStats
+
+REVISIONS_MOST = 64
 
 
 @dataclass
@@ -55,6 +58,23 @@ class Stats:
     def of(self, revision: str) -> RevisionCounts:
         """Return a revision's counts."""
         return self.revisions.setdefault(revision, RevisionCounts())
+
+    def tried(self, revision: str, forsaken: set[str], latency_s: float, *, error: bool) -> None:
+        """Count a request: for who answered, or was asked last, and as an error for the others.
+
+        So a revision that fails is seen to, although clients get another's answer.
+        """
+        if revision:
+            self.of(revision).add(latency_s, error=error)
+        for name in forsaken:
+            if name != revision:
+                self.of(name).add(latency_s, error=True)
+
+    def keep(self, revisions: Iterable[str]) -> None:
+        """Forget revisions that are gone, once there are many of them."""
+        kept = set(revisions)
+        if len(self.revisions) > REVISIONS_MOST:
+            self.revisions = {name: of for name, of in self.revisions.items() if name in kept}
 
     def answered(self, status: int) -> None:
         """Count an HTTP answer."""

@@ -41,6 +41,8 @@ class Tries(Generic[CarrierT, AnswerT]):
     """On the loop's clock."""
     revision: str = ""
     """Who answered; while nobody has, who was asked last."""
+    forsaken: set[str] = field(default_factory=set)
+    """Revisions that were asked and did not answer."""
     _tried: list[Replica[CarrierT]] = field(default_factory=list)
     _rounds: int = 0
     _costly: int = 0
@@ -64,6 +66,7 @@ class Tries(Generic[CarrierT, AnswerT]):
             except TryError as error:
                 replica.in_hand -= 1
                 replica.failed(error.failure)
+                self.forsaken.add(self.revision)
                 await self._wait(error)
             except LateError:
                 replica.in_hand -= 1
@@ -73,6 +76,7 @@ class Tries(Generic[CarrierT, AnswerT]):
                 replica.in_hand -= 1
                 raise
             else:
+                self.forsaken.discard(self.revision)
                 replica.worked()
                 return answer, replica
 

@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         """Call `on_end` when it closes while nobody waits for an answer."""
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
+        self.born = self._loop.time()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._asked: asyncio.Future[Answer] | None = None

@@ -164,8 +164,8 @@ class RpcProxy(grpc.GenericRpcHandler):
             failed = status.is_fault
             raise
         finally:
-            if tries.revision:
-                self.stats.of(tries.revision).add(loop.time() - began, error=failed)
+            latency_s = loop.time() - began
+            self.stats.tried(tries.revision, tries.forsaken, latency_s, error=failed)
         return result, replica, tries.revision
 
     def _let_in(self, method: str, context: Context) -> Call:
