@@ -33,7 +33,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     take("--capture", type=Path, metavar="DIR", help="keep what the file says to capture there")
     take("--drain-s", type=_seconds, default=3.0, help="requests taken after SIGTERM, in seconds")
     take("--reuse-port", action="store_true", help="let another gateway take the same ports over")
-    take("--log-format", choices=("plain", "json"), default="plain")
+    take("--log-format", choices=("json", "text"), default="text")
 
 
 def _port(text: str) -> int:
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from runtime.gateway.process import Gateway, Options  # noqa: PLC0415 - see above
 
     _raise_file_limit()
-    logs.set_up(form=arguments.log_format)
+    logs.set_up(form="json" if arguments.log_format == "json" else "plain")
     taken = {
         name: value for name, value in vars(arguments).items() if name in Options.__annotations__
     }

@@ -2,8 +2,7 @@
 
 import http
 
-from runtime.gateway.errors import RefusedError
-from runtime.gateway.keyring import TooOftenError, UnknownKeyError
+from runtime.gateway.errors import RefusedError, TooOftenError, UnknownKeyError
 from runtime.gateway.routes import Routes, Table
 
 
@@ -22,7 +21,6 @@ def let_in(routes: Routes, authorization: str | None, api_key: str | None) -> Ta
         text = "no valid key: send one of this service's as Authorization: Bearer KEY"
         raise RefusedError(http.HTTPStatus.UNAUTHORIZED, text) from error
     except TooOftenError as error:
-        text = f"key {error.key} asks too often: come again in {error.wait_s:.3g} s"
         status = http.HTTPStatus.TOO_MANY_REQUESTS
-        raise RefusedError(status, text, retry_after_s=error.wait_s) from error
+        raise RefusedError(status, str(error), retry_after_s=error.wait_s) from error
     return table

@@ -1,6 +1,8 @@
 """Why a request does not get a revision's answer, or not all of it.
 
 GatewayError
+├── UnknownKeyError  nobody that may ask
+├── TooOftenError    somebody who may, but not now
 ├── RefusedError     the gateway answers by itself: key, limit, size, path, nobody there
 ├── TryError         one replica did not answer; another may
 ├── LateError        the request's time is over
@@ -15,6 +17,20 @@ from runtime.gateway.retries import Failure
 
 class GatewayError(PackhorseError):
     """A request that does not go the usual way."""
+
+
+class UnknownKeyError(GatewayError):
+    """No key, or one that is not known."""
+
+
+class TooOftenError(GatewayError):
+    """The limit of a key is reached; in `wait_s` seconds there is room for one request."""
+
+    retryable = True
+
+    def __init__(self, key: str, wait_s: float) -> None:
+        super().__init__(f"key {key} asks too often: come again in {wait_s:.3g} s")
+        self.key, self.wait_s = key, wait_s
 
 
 class RefusedError(GatewayError):

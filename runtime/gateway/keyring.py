@@ -12,21 +12,10 @@ from collections.abc import Callable, Iterable
 from runtime.gateway import buckets
 from runtime.gateway.buckets import Bucket
 from runtime.gateway.config import Key
+from runtime.gateway.errors import TooOftenError, UnknownKeyError
 
 MAX_KEY_BYTES = 512
 _SCHEME = "bearer "
-
-
-class UnknownKeyError(Exception):
-    """No key, or one that is not known."""
-
-
-class TooOftenError(Exception):
-    """The key's limit is reached."""
-
-    def __init__(self, key: str, wait_s: float) -> None:
-        super().__init__(key)
-        self.key, self.wait_s = key, wait_s
 
 
 class Limiter:

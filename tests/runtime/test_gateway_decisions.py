@@ -6,8 +6,9 @@ from runtime.errors import InvalidError
 from runtime.gateway import compare, config, health, retries, trace
 from runtime.gateway.compare import Compared
 from runtime.gateway.config import Config, Key, Limit, Revision
+from runtime.gateway.errors import TooOftenError, UnknownKeyError
 from runtime.gateway.health import Health, State
-from runtime.gateway.keyring import Keyring, Limiter, TooOftenError, UnknownKeyError
+from runtime.gateway.keyring import Keyring, Limiter
 from runtime.gateway.retries import Budget, Failure
 
 SHA = hashlib.sha256(b"letmein").hexdigest()

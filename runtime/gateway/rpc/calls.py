@@ -1,15 +1,9 @@
-"""What goes over gRPC: which methods, which metadata, and which codes for what. Pure."""
+"""What goes over gRPC: which methods, and which metadata. Pure."""
 
-import http
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import grpc
-
-from runtime.gateway.errors import RefusedError
-
 Metadata = tuple[tuple[str, "str | bytes"], ...]
-Code = grpc.StatusCode
 
 SERVICE = "/inference.GRPCInferenceService/"
 HEALTH = "/grpc.health.v1.Health/"
@@ -35,13 +29,6 @@ NOT_READY = {READY: b"", CHECK: b"\x08\x02"}
 
 REVISION, REQUEST_ID, TRACEPARENT = "x-packhorse-revision", "x-request-id", "traceparent"
 _NOT_TO_REPLICAS = {"authorization", TRACEPARENT, "user-agent", "x-api-key", REQUEST_ID, REVISION}
-_CODES = {
-    http.HTTPStatus.UNAUTHORIZED: Code.UNAUTHENTICATED,
-    http.HTTPStatus.TOO_MANY_REQUESTS: Code.RESOURCE_EXHAUSTED,
-    http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Code.RESOURCE_EXHAUSTED,
-    http.HTTPStatus.GATEWAY_TIMEOUT: Code.DEADLINE_EXCEEDED,
-}
-_FAULTS = {Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS}
 
 
 @dataclass(frozen=True)
@@ -54,24 +41,6 @@ class Call:
     request_id: str
     number: int
     timeout_s: float
-
-
-class StatusError(Exception):
-    """The status that a call ends with, when that is not OK."""
-
-    def __init__(self, code: Code, details: str, trailing: Metadata = ()) -> None:
-        super().__init__(details)
-        self.code, self.details, self.trailing = code, details, trailing
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether it counts as an error of the revision's."""
-        return self.code in _FAULTS
-
-
-def refusal(refused: RefusedError) -> StatusError:
-    """Return the status for what is refused."""
-    return StatusError(_CODES.get(refused.status, Code.UNAVAILABLE), str(refused))
 
 
 def passed(metadata: Iterable[tuple[str, "str | bytes"]] | None) -> Metadata:

@@ -25,8 +25,9 @@ from runtime.gateway.errors import LateError, RefusedError, TryError
 from runtime.gateway.replicas import Group, Replica
 from runtime.gateway.routes import Fleet, Routes
 from runtime.gateway.rpc import calls
-from runtime.gateway.rpc.calls import Call, Code, Metadata, StatusError
-from runtime.gateway.rpc.replay import Replay, TooLargeError
+from runtime.gateway.rpc.calls import Call, Metadata
+from runtime.gateway.rpc.errors import Code, StatusError, TooLargeError, refusal
+from runtime.gateway.rpc.replay import Replay
 from runtime.gateway.rpc.replica import RpcCarrier, failure
 from runtime.gateway.stats import Stats
 from runtime.gateway.tries import Purse, Tries
@@ -156,7 +157,7 @@ class RpcProxy(grpc.GenericRpcHandler):
             result, replica = await tries.answer(call.number)
         except RefusedError as refused:
             failed = True
-            raise calls.refusal(refused) from refused
+            raise refusal(refused) from refused
         except LateError as error:
             failed = True
             raise StatusError(Code.DEADLINE_EXCEEDED, str(error)) from error
@@ -175,7 +176,7 @@ class RpcProxy(grpc.GenericRpcHandler):
                 self.routes, calls.text(given, "authorization"), calls.text(given, "x-api-key")
             )
         except RefusedError as refused:
-            raise calls.refusal(refused) from refused
+            raise refusal(refused) from refused
         request_id = trace.request_id(calls.text(given, calls.REQUEST_ID))
         traceparent = trace.child(calls.text(given, calls.TRACEPARENT))
         remaining = context.time_remaining()
@@ -226,4 +227,4 @@ def _told(initial: Metadata, call: Call, revision: str) -> Metadata:
 def _require_size(request: bytes, most_bytes: int) -> None:
     if len(request) > most_bytes:
         text = f"the message is too large: send at most {most_bytes} bytes"
-        raise calls.refusal(RefusedError(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text))
+        raise refusal(RefusedError(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text))

@@ -3,14 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from runtime.gateway.errors import GatewayError
+from runtime.gateway.rpc.errors import TooLargeError
 
 AHEAD_MOST = 16
 """Messages read from the client before a replica takes them."""
-
-
-class TooLargeError(GatewayError):
-    """A message, or all that would have to be held, is above the limit."""
 
 
 class Replay:
