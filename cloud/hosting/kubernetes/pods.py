@@ -125,11 +125,11 @@ def _extras(revision: RevisionWish) -> Manifest:
 def _env(service: str, revision: RevisionWish) -> list[Manifest]:
     secret = names.env(service, revision.number)
     # Kubernetes makes "$" of "$$" and replaces "$(NAME)"; what people give is meant as it stands
-    plain = {
+    plain: dict[str, Manifest] = {
         name: {"name": name, "value": value.replace("$", "$$")}
         for name, value in revision.env.items()
     }
-    hidden = {
+    hidden: dict[str, Manifest] = {
         name: {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
         for name in revision.secrets
     }
