@@ -4,12 +4,12 @@ All that is asked for is here, so that deploy/kubernetes/role.yaml can be held a
 Secrets are written, never read: the server is asked for metadata alone.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
-from cloud.hosting.kubernetes import door, kinds, names
-from cloud.hosting.kubernetes.door import Request, Stream
+from cloud.hosting.kubernetes import kinds, names, requests
 from cloud.hosting.kubernetes.errors import AbsentError
 from cloud.hosting.kubernetes.kinds import Kind, Manifest
+from cloud.hosting.kubernetes.requests import Asking, Lines, Request
 from cloud.hosting.targets import ADMIN_PORT
 
 PAGE = 500
@@ -25,15 +25,7 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 HANDOVER = names.MANAGER + "-handover"
 """Field manager that holds a Deployment's replicas until an autoscaler does."""
-_FULL = "application/json"
-
-
-class Asking(Protocol):
-    """What sends requests: cloud.hosting.kubernetes.door.Door."""
-
-    def ask(self, request: Request) -> bytes: ...  # noqa: D102
-
-    def stream(self, request: Request) -> Stream: ...  # noqa: D102
+_FULL = requests.JSON
 
 
 class Cluster:
@@ -76,7 +68,10 @@ class Cluster:
         """Return the metadata of one object, whoever's it is; None: there is none."""
         try:
             found = self._json(
-                "GET", kind.path(self.namespace, name), f"read {kind.name} {name}", accept=_metadata()
+                "GET",
+                kind.path(self.namespace, name),
+                f"read {kind.name} {name}",
+                accept=_metadata(),
             )
         except AbsentError:
             return None
@@ -85,7 +80,7 @@ class Cluster:
     def apply(self, manifest: Manifest, *, manager: str = names.MANAGER) -> None:
         """Make an object so, by server-side apply; what others set beside it stays."""
         kind = kinds.of(manifest)
-        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+        query = {"fieldManager": manager, "force": "true"}
         self._json(
             "PATCH",
             kind.path(self.namespace, kinds.name(manifest)),
@@ -134,9 +129,7 @@ class Cluster:
         """Return what a gateway's pod says of itself, asked through the API server."""
         path = kinds.POD.path(self.namespace, f"{pod}:{ADMIN_PORT}", "proxy/-/status")
         doing = f"read the status of {pod}"
-        return self._asking.ask(
-            Request("GET", path, doing, self.namespace, timeout_s=STATUS_S)
-        )
+        return self._asking.ask(Request("GET", path, doing, self.namespace, timeout_s=STATUS_S))
 
     def last_log(self, pod: str, container: str, lines: int, *, previous: bool) -> list[str]:
         """Return the last lines that a container wrote; none if there are none any more."""
@@ -151,7 +144,7 @@ class Cluster:
 
     def log(
         self, pod: str, container: str, *, follow: bool, tail: int | None, since: str | None
-    ) -> Stream:
+    ) -> Lines:
         """Return the lines of a container's log, each with its time before it."""
         query = {"container": container, "timestamps": "true"}
         if follow:
@@ -179,7 +172,7 @@ class Cluster:
         page = self._json("GET", kinds.EVENT.path(self.namespace), doing, query)
         return page.get("items") or []
 
-    def watch(self, kind: Kind, selector: dict[str, str], version: str) -> Stream:
+    def watch(self, kind: Kind, selector: dict[str, str], version: str) -> Lines:
         """Return changes from a version on: metadata, a JSON object a line, with bookmarks."""
         query = {
             "watch": "true",
@@ -211,10 +204,8 @@ class Cluster:
         content: str = _FULL,
         accept: str = _FULL,
     ) -> Any:
-        request = Request(
-            method, path, doing, self.namespace, query or {}, body, content, accept
-        )
-        return door.parsed(self._asking.ask(request), doing)
+        request = Request(method, path, doing, self.namespace, query or {}, body, content, accept)
+        return requests.parsed(self._asking.ask(request), doing)
 
 
 def _metadata(suffix: str = "") -> str:

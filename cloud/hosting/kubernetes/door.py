@@ -5,12 +5,10 @@ are plain dictionaries, as in a manifest; the package's 700 model classes have n
 them and would drop fields that they do not know.
 """
 
-import json
 import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +21,22 @@ from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, SERVICE_TO
 from cloud.hosting.errors import RefusedError, UnreachableError
 from cloud.hosting.kubernetes import errors
 from cloud.hosting.kubernetes.errors import CredentialsError
+from cloud.hosting.kubernetes.requests import Request
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
-ANSWER_S = 30.0
 MAX_ANSWER_BYTES = 64 << 20
 """Of one answer that is read whole: a list of a namespace's objects."""
 MAX_ERROR_BYTES = 64 << 10
 MAX_LINE_BYTES = 4 << 20
 """Of one line of a stream: an object of a watch."""
 CONNECTIONS = 32
-JSON = "application/json"
+USER_AGENT = "packhorse"
 _RETRIES = 2
 _DEFAULT = config.KUBE_CONFIG_DEFAULT_LOCATION
 _config: Any = config  # its functions have no types
 _OK = range(200, 300)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the API server is asked."""
-
-    method: str
-    path: str
-    doing: str
-    """What people are told when it fails: "apply Deployment churn-r3"."""
-    namespace: str
-    query: dict[str, str] = field(default_factory=dict)
-    body: Any = field(default=None, repr=False)
-    """May hold secrets."""
-    content: str = JSON
-    accept: str = JSON
-    timeout_s: float = ANSWER_S
-    """For which the server may be silent."""
 
 
 class Stream:
@@ -193,7 +173,9 @@ class Door:
                 f"{where}{named}: {error}: give a kubeconfig that kubectl can use"
             ) from error
         settings.keep_alive = True
-        return client.ApiClient(settings), namespace
+        api = client.ApiClient(settings)
+        api.user_agent = USER_AGENT
+        return api, namespace
 
     def _load(self, settings: Any) -> str:
         """Fill the settings in; return the namespace that goes with them."""
@@ -214,14 +196,6 @@ class Door:
             return False
         default = [Path(file).expanduser() for file in _DEFAULT.split(os.pathsep) if file]
         return SERVICE_HOST_ENV_NAME in os.environ and not any(map(Path.exists, default))
-
-
-def parsed(data: bytes, doing: str) -> Any:
-    """Return the JSON of an answer."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UnreachableError(f"{doing}: the answer is no JSON: {data[:80]!r}") from error
 
 
 def _read(response: urllib3.BaseHTTPResponse, most: int) -> bytes:

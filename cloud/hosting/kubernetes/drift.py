@@ -34,7 +34,14 @@ def of(found: Manifest) -> tuple[str, ...]:
 
 
 def is_as_wanted(wanted: Manifest, found: Manifest) -> bool:
-    """Return whether an object needs no change. Values of Secrets are compared by their marks."""
+    """Return whether an object needs no change.
+
+    Values of Secrets are not read. A Secret that neither says what is in it nor is immutable is
+    therefore never as wanted: to apply it again costs a request and changes nothing.
+    """
+    is_told = wanted.get("immutable") or marks.CONTENT in marks.annotations(wanted)
+    if "data" in wanted and not is_told:
+        return False
     text = marks.annotations(wanted).get(marks.APPLIED)
     if marks.annotations(found).get(marks.APPLIED) != text:
         return False

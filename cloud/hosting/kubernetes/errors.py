@@ -67,6 +67,10 @@ def of_answer(status: int, body: bytes, *, doing: str, namespace: str) -> Target
         return DeniedError(right["verb"], resource, namespace)
     if status == HTTP_ABSENT:
         return AbsentError(_absent(said, text, namespace))
+    if "field not declared in schema" in text:  # which comes as a 500
+        return RefusedError(
+            f"{said}: this cluster's Kubernetes is too old: 1.30 or newer is needed"
+        )
     return _other(status, reason)(said)
 
 

@@ -67,7 +67,7 @@ MADE = (
 POD = Kind("Pod", "", "v1", "pods")
 EVENT = Kind("Event", "", "v1", "events")
 
-WATCHED = (DEPLOYMENT, POD, SERVICE, SECRET, AUTOSCALER)
+WATCHED = (DEPLOYMENT, POD, SERVICE, SECRET)
 """Those of which a change is told at once; a change of others is seen when next looked at."""
 
 BY_NAME = {kind.name: kind for kind in MADE}

@@ -70,9 +70,10 @@ def facts(revision: RevisionWish) -> dict[str, str]:
 
 
 def with_applied(manifest: Manifest) -> Manifest:
-    """Return the object with itself, without confidential values, as an annotation."""
-    shown = {key: value for key, value in manifest.items() if key != "data"}
+    """Return the object with itself as an annotation; of a Secret, what can be read again of it."""
+    shown = dict(manifest)
     if "data" in manifest:
+        shown = {key: manifest[key] for key in ("apiVersion", "kind", "metadata")}
         shown["keys"] = sorted(manifest["data"])
     text = json.dumps(shown, sort_keys=True, separators=(",", ":"))
     own = manifest["metadata"]
