@@ -252,10 +252,10 @@ class Kube:
             said = f'container "server" in pod "{pod}" is waiting to start: ContainerCreating'
             raise StatusError(400, "BadRequest", said)
         if params.get("follow") == "true":
-            return self._followed(pod, lines, params)
+            return self._followed(pod, lines)
         return b"".join(lines)
 
-    async def _followed(self, pod: str, lines: list[bytes], params: Any) -> AsyncIterator[bytes]:
+    async def _followed(self, pod: str, lines: list[bytes]) -> AsyncIterator[bytes]:
         epoch, given = self.epoch, len(self.pods.log(pod, {"timestamps": "true"}) or [])
         yield b"".join(lines)
         while epoch == self.epoch and pod in self.names("pods"):

@@ -58,7 +58,7 @@ class Store:
                 for who, paths in owned.items():
                     if who != owner and path in paths and _get(now, path) != value:
                         paths.discard(path)
-            _merge(now, copy.deepcopy(wanted), "")
+            _merge(now, copy.deepcopy(wanted))
             owned[owner] = set(wishes)
             _default(plural, now)
             self._keep(key, before, now)
@@ -74,7 +74,7 @@ class Store:
             old, new = dict(leaves(before)), dict(leaves(now))
             touched = {path for path in old | new if old.get(path) != new.get(path)}
             for paths in self._owned.setdefault(key, {}).values():
-                paths -= touched
+                paths.difference_update(touched)
             self._owned[key].setdefault(("kubectl-edit", "Update"), set()).update(touched)
             self._keep(key, before, now)
 
@@ -112,7 +112,7 @@ class Store:
             self._next()
 
     def _keep(self, key: Key, before: Object | None, now: Object) -> None:
-        plural, name = key
+        plural, _ = key
         now["metadata"]["managedFields"] = [
             {"manager": manager, "operation": operation, "fieldsV1": _fields(paths)}
             for (manager, operation), paths in self._owned.get(key, {}).items()
@@ -174,17 +174,17 @@ def _new(wanted: Object) -> Object:
     }
 
 
-def _merge(now: Object, wanted: Object, field: str) -> None:
+def _merge(now: Object, wanted: Object) -> None:
     for key, value in wanted.items():
         have = now.get(key)
         keys = _keys(key, value)
         if isinstance(value, dict) and isinstance(have, dict):
-            _merge(have, value, key)
+            _merge(have, value)
         elif keys is not None and isinstance(have, list):
             known = {_item(keys, item): item for item in have}
             for item in value:
                 if _item(keys, item) in known:
-                    _merge(known[_item(keys, item)], item, key)
+                    _merge(known[_item(keys, item)], item)
                 else:
                     have.append(item)
         elif value == [] and have is None:

@@ -5,6 +5,7 @@ second at which it broke off, so that lines that were given already are known by
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,10 @@ LOOK_S = 2.0
 MAX_FOLLOWED = 100
 MAX_WAITING = 1000
 MAX_LINE_CHARACTERS = 64 << 10
+_STAMP = re.compile(
+    r"(?P<second>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d) "
+)
+"""A node writes times in its own zone."""
 
 
 @dataclass(frozen=True, order=True)
@@ -58,13 +63,12 @@ def followed(cluster: Cluster, selector: dict[str, str], tail: int) -> Tap[LogLi
 def parse(line: bytes) -> tuple[At | None, str]:
     """Return a line's time and its text."""
     text = line.decode("utf-8", "replace")
-    stamp, space, rest = text.partition(" ")
-    whole, _, fraction = stamp.removesuffix("Z").partition(".")
-    second = troubles.seconds(f"{whole}Z")
-    if not space or not second or (fraction and not fraction.isdigit()):
+    stamp = _STAMP.match(text)
+    second = troubles.seconds(stamp["second"] + stamp["zone"]) if stamp else 0.0
+    if stamp is None or not second:
         return None, text[:MAX_LINE_CHARACTERS]
-    nanos = int(fraction[:9].ljust(9, "0")) if fraction else 0
-    return At(second, nanos), rest[:MAX_LINE_CHARACTERS]
+    nanos = int((stamp["fraction"] or "")[:9].ljust(9, "0"))
+    return At(second, nanos), text[stamp.end() :][:MAX_LINE_CHARACTERS]
 
 
 class _Follower:
