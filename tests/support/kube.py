@@ -35,6 +35,7 @@ CLUSTER_KINDS = {
     "ingresses": "networking.k8s.io",
     "httproutes": "gateway.networking.k8s.io",
 }
+_STAMPED = {"timestamps": "true"}
 Right = tuple[str, str, str]
 """Verb, group, resource."""
 
@@ -113,9 +114,10 @@ class Kube:
 
     async def answer(self, request: Any) -> Any:
         """Answer a request, in kmock's terms."""
+        epoch = self.epoch
         try:
             verb = self._authorized(request)
-            answer = await asyncio.to_thread(self._answered, request, verb)
+            answer = await asyncio.to_thread(self._answered, request, verb, epoch)
         except StatusError as error:
             return kmock.Response(status=error.code, payload=error.body)
         return kmock.Response(status=200, payload=answer)
@@ -145,14 +147,14 @@ class Kube:
                 f'in API group "{group}" in the namespace "{NAMESPACE}"',
             )
 
-    def _answered(self, request: Any, verb: str) -> Any:
+    def _answered(self, request: Any, verb: str, epoch: int) -> Any:
         plural, name = request.resource.plural, request.name
         if request.subresource == "log":
-            return self._log(name, request.params)
+            return self._log(name, request.params, epoch)
         if request.subresource:
             return self.pods.status(name, request.subresource)
         if verb == "watch":
-            return self._watch(plural, request.params)
+            return self._watch(plural, request.params, epoch)
         if verb == "list":
             return self._list(plural, request)
         return self._single(plural, name, verb, request)
@@ -223,8 +225,8 @@ class Kube:
             metadata["continue"] = str(begin + size)
         return {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}
 
-    async def _watch(self, plural: str, params: Any) -> AsyncIterator[bytes]:
-        epoch, version = self.epoch, int(params["resourceVersion"])
+    async def _watch(self, plural: str, params: Any, epoch: int) -> AsyncIterator[bytes]:
+        version = int(params["resourceVersion"])
         yield b""  # the answer's head goes out before anything happens
         while epoch == self.epoch:
             if version < self.store.oldest - 1:
@@ -244,22 +246,25 @@ class Kube:
                 yield _line({"type": "BOOKMARK", "object": mark})
             await asyncio.sleep(0.01)
 
-    def _log(self, pod: str, params: Any) -> Any:
+    def _log(self, pod: str, params: Any, epoch: int) -> Any:
         if ("pods", pod) not in self.store.objects:
             raise StatusError(404, "NotFound", f'pods "{pod}" not found')
-        lines = self.pods.log(pod, params)
+        with self.store.lock:
+            lines, all_lines = self.pods.log(pod, params), self.pods.log(pod, _STAMPED)
         if lines is None:
             said = f'container "server" in pod "{pod}" is waiting to start: ContainerCreating'
             raise StatusError(400, "BadRequest", said)
         if params.get("follow") == "true":
-            return self._followed(pod, lines)
+            return self._followed(pod, lines, len(all_lines or []), epoch)
         return b"".join(lines)
 
-    async def _followed(self, pod: str, lines: list[bytes]) -> AsyncIterator[bytes]:
-        epoch, given = self.epoch, len(self.pods.log(pod, {"timestamps": "true"}) or [])
+    async def _followed(
+        self, pod: str, lines: list[bytes], given: int, epoch: int
+    ) -> AsyncIterator[bytes]:
         yield b"".join(lines)
         while epoch == self.epoch and pod in self.names("pods"):
-            fresh = (self.pods.log(pod, {"timestamps": "true"}) or [])[given:]
+            with self.store.lock:
+                fresh = (self.pods.log(pod, _STAMPED) or [])[given:]
             given += len(fresh)
             yield b"".join(fresh)
             await asyncio.sleep(0.01)

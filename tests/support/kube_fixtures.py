@@ -1,5 +1,6 @@
 """A pretended cluster with a target before it, for tests of the Kubernetes target."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,3 +85,11 @@ def rig(directory: Path, *, pulling: Pulling | None = None) -> Iterator[Rig]:
             yield Rig(cluster, target, clock)
         finally:
             target.close()
+            await_readers()
+
+
+def await_readers() -> None:
+    """Return once no thread reads from a cluster any more: a server is not to go before them."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(("watch-", "log")):
+            thread.join(20)

@@ -119,7 +119,8 @@ class Pods:
 
     def write(self, pod: str, at: str, text: str) -> None:
         """Have a pod write a line."""
-        self.logs[pod].append((at, text))
+        with self._store.lock:
+            self.logs[pod].append((at, text))
 
     def status(self, name: str, sub: str) -> Any:
         """Answer by way of the API server's proxy."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from cloud.hosting.kubernetes.target import KubernetesTarget
 from cloud.hosting.targets import Place, Target, Wish
-from tests.support import kube, kube_wishes
+from tests.support import kube, kube_fixtures, kube_wishes
 from tests.support.kube import Kube
 
 
@@ -101,3 +101,4 @@ def kubernetes(directory: Path) -> Iterator[World]:
             yield world
         finally:
             world.target.close()
+            kube_fixtures.await_readers()

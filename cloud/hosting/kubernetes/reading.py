@@ -35,8 +35,8 @@ def read(seen: Snapshot) -> Observed:
         reasons.append(Reason(GOING, "it is being removed"))
     else:
         own = _combined(ready, wanted, reasons)
+        reasons += [*_routes(seen), *_drifted(seen)]
         condition = _as_clients_meet_it(own, revisions, seen.weights())
-    said = (*reasons, *_routes(seen), *_drifted(seen))
     return Observed(
         seen.service,
         condition,
@@ -45,7 +45,7 @@ def read(seen: Snapshot) -> Observed:
         gateway_wanted=wanted,
         gateway_ready=ready,
         generation=generation(seen),
-        reasons=said,
+        reasons=tuple(reasons),
     )
 
 

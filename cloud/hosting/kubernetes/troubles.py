@@ -51,11 +51,11 @@ def needs(pod: Manifest, now: float) -> Needs:
         return Needs()
     status = _container(pod)
     waiting = _reason(status, "waiting")
-    if waiting in _QUIET and not status.get("state", {}).get("running"):
-        ended = bool(status.get("state", {}).get("terminated"))
+    if waiting in _QUIET and not _is_in(status, "running"):
+        ended = _is_in(status, "terminated")
         return Needs(warnings=not ended, log=ended)
-    if _ended_before(status):
-        return Needs(log=True, previous=not status.get("state", {}).get("terminated"))
+    if _last_end(status) is not None:
+        return Needs(log=True, previous=not _is_in(status, "terminated"))
     return Needs(warnings=_was_started(status) and _unready_s(pod, now) >= UNREADY_S)
 
 
@@ -90,7 +90,7 @@ def is_going(pod: Manifest) -> bool:
 
 def is_running(pod: Manifest) -> bool:
     """Return whether a pod's container runs, ready or not, and even if it is told to end."""
-    return bool(_container(pod).get("state", {}).get("running"))
+    return _is_in(_container(pod), "running")
 
 
 def ready_s(pod: Manifest, now: float) -> float:
@@ -126,6 +126,10 @@ def _unscheduled(pod: Manifest) -> Manifest | None:
     return condition if condition.get("status") == "False" else None
 
 
+def _is_in(status: Manifest, state: str) -> bool:
+    return status.get("state", {}).get(state) is not None
+
+
 def _reason(status: Manifest, state: str) -> str:
     return str((status.get("state", {}).get(state) or {}).get("reason", ""))
 
@@ -136,10 +140,6 @@ def _last_end(status: Manifest) -> Manifest | None:
         if ended is not None:
             return ended
     return None
-
-
-def _ended_before(status: Manifest) -> bool:
-    return _last_end(status) is not None
 
 
 def _was_started(status: Manifest) -> bool:
@@ -168,7 +168,7 @@ def _warned(
     pod: Manifest, status: Manifest, warnings: Sequence[Manifest], now: float
 ) -> Reason | None:
     newest = sorted(warnings, key=_event_at, reverse=True)
-    if not status.get("state", {}).get("running"):
+    if not _is_in(status, "running"):
         stuck = next((one for one in newest if one.get("reason") in _STUCK), None)
         return _made(pod, stuck["reason"], stuck.get("message", "")) if stuck else None
     if not _was_started(status) or _unready_s(pod, now) < UNREADY_S:
