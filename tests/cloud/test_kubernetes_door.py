@@ -11,7 +11,7 @@ import yaml
 from kubernetes.config import incluster_config
 
 from cloud.hosting.errors import RefusedError, TargetError, UnreachableError
-from cloud.hosting.kubernetes import door, errors
+from cloud.hosting.kubernetes import door, errors, statuses
 from cloud.hosting.kubernetes.door import Door
 from cloud.hosting.kubernetes.errors import (
     AbsentError,
@@ -20,6 +20,7 @@ from cloud.hosting.kubernetes.errors import (
     DeniedError,
     ExpiredError,
 )
+from cloud.hosting.kubernetes.pulling import of_registry
 from cloud.hosting.kubernetes.requests import Request
 from cloud.hosting.kubernetes.target import KubernetesTarget
 from cloud.hosting.targets import Condition, Place
@@ -275,6 +276,46 @@ def test_a_gateway_that_answers_nonsense_counts_as_silent(rig: Rig) -> None:
 
     assert rig.target.statuses(SERVICE) == ()
     assert rig.seen().generation == 0
+
+
+def test_a_gateway_that_is_newer_than_the_registry_is_understood(rig: Rig) -> None:
+    gateway = rig.run(wish())
+    stats = {"name": "r1", "requests": 5, "news": 1}
+    rig.kube.pods.say(gateway, 1, revisions=[stats], healthy={"r1": ["a:1"]}, more={"a": 1})
+
+    (status,) = rig.target.statuses(SERVICE)
+
+    assert (status.generation, status.revisions[0].requests) == (1, 5)
+    assert status.healthy == {"r1": ("a:1",)}
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"revisions": [1]}', b"\xff", b"[" * 99_999])
+def test_what_is_no_status_is_not_taken_for_one(data: bytes) -> None:
+    with pytest.raises((ValueError, RecursionError)):
+        statuses.read(data)
+
+
+def test_a_cluster_gets_the_password_of_the_one_registry_alone(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    auths = {"images.example": {"auth": "b25l"}, "other.example": {"auth": "dHdv"}}
+    file.write_text(json.dumps({"auths": auths, "credsStore": "desktop"}))
+
+    pulling = of_registry(file, "images.example", ("more",))
+
+    assert json.loads(pulling.config or "") == {"auths": {"images.example": {"auth": "b25l"}}}
+    assert pulling.secrets == ("more",)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", '{"auths": 1}', '{"auths": {"images.example": {}}}']
+)
+def test_a_docker_config_without_the_password_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "config.json"
+    for text in [content] * (content is not None):
+        file.write_text(text or "")
+
+    with pytest.raises(RefusedError, match=r"images\.example"):
+        of_registry(file, "images.example")
 
 
 def test_nothing_but_a_target_imports_the_client() -> None:

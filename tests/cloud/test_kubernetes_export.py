@@ -10,7 +10,7 @@ import yaml
 from cloud.hosting.errors import RefusedError
 from cloud.hosting.kubernetes import manifests
 from cloud.hosting.kubernetes.export import export
-from cloud.hosting.kubernetes.manifests import Pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.kubernetes.target import KubernetesTarget
 from cloud.hosting.targets import Place, Resources, Scale
 from tests.support import kube

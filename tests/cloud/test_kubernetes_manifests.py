@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cloud.hosting.errors import RefusedError
 from cloud.hosting.kubernetes import kinds, manifests, marks, names, pods, quantities
-from cloud.hosting.kubernetes.manifests import Pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import Resources, Route, Scale, Wish
 from runtime.gateway import config
 from tests.support.kube_wishes import revision, wish

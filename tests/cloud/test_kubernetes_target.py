@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloud.hosting.errors import RefusedError
-from cloud.hosting.kubernetes.manifests import Pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import Condition, Route, Scale, Wish
 from tests.support import kube_fixtures
 from tests.support.kube_fixtures import Rig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloud.hosting.kubernetes.manifests import Pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.kubernetes.target import KubernetesTarget
 from cloud.hosting.targets import Observed, Place, Wish
 from tests.support import kube

@@ -22,7 +22,7 @@ import yaml
 from cloud.hosting.errors import RefusedError
 from cloud.hosting.kubernetes import checks, kinds, kserve, manifests, marks, names
 from cloud.hosting.kubernetes.kinds import Manifest
-from cloud.hosting.kubernetes.manifests import Pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import Place, Wish
 
 Flavour = Literal["manifests", "kserve"]

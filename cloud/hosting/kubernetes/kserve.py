@@ -7,7 +7,7 @@ mirroring) has no place there. So one revision is exported: the one that has all
 from cloud.hosting.errors import RefusedError
 from cloud.hosting.kubernetes import gatewayparts, kinds, marks, names, pods, revisionparts
 from cloud.hosting.kubernetes.kinds import Manifest
-from cloud.hosting.kubernetes.manifests import Pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import RevisionWish, Wish
 from runtime.gateway.config import WEIGHT_TOTAL
 

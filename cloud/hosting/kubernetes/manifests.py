@@ -9,30 +9,15 @@ use a new one; but what DNS answers may be 30 s old. The other's address never c
 kube-proxy sends what comes there to whichever replica lives, even if all are just ending.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from cloud.hosting.errors import RefusedError
 from cloud.hosting.kubernetes import checks, gatewayparts, kinds, marks, names, revisionparts
 from cloud.hosting.kubernetes.kinds import Manifest
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import GRPC_PORT, HTTP_PORT, Wish
 from runtime.gateway import config
 from runtime.gateway.config import Config
-
-
-@dataclass(frozen=True)
-class Pulling:
-    """How images are pulled from a registry that asks who one is."""
-
-    config: str | None = None
-    """A docker config.json, of which a Secret is made for each service. Confidential."""
-    secrets: tuple[str, ...] = ()
-    """Names of Secrets that are in the namespace already."""
-
-    def __repr__(self) -> str:
-        """Leave the passwords out."""
-        return f"Pulling(config={'***' if self.config else None}, secrets={self.secrets!r})"
 
 
 def build(wish: Wish, pulling: Pulling | None = None) -> list[Manifest]:

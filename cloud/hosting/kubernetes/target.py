@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from cloud.hosting.errors import RefusedError, TargetError
 from cloud.hosting.kubernetes import (
     kinds,
@@ -26,6 +24,7 @@ from cloud.hosting.kubernetes import (
     nudging,
     plan,
     reading,
+    statuses,
     troubles,
     watching,
 )
@@ -33,7 +32,7 @@ from cloud.hosting.kubernetes.cluster import Cluster
 from cloud.hosting.kubernetes.errors import CredentialsError, DeniedError
 from cloud.hosting.kubernetes.feeds import Tap
 from cloud.hosting.kubernetes.kinds import Manifest
-from cloud.hosting.kubernetes.manifests import Pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.kubernetes.requests import Asking
 from cloud.hosting.kubernetes.snapshot import Snapshot
 from cloud.hosting.targets import LogLine, Observed, Place, Reason, Wish
@@ -166,10 +165,10 @@ class KubernetesTarget:
 
     def _status(self, pod: str) -> Status | None:
         try:
-            return msgspec.json.decode(self._cluster.gateway_status(pod), type=Status)
+            return statuses.read(self._cluster.gateway_status(pod))
         except (DeniedError, CredentialsError):
             raise
-        except (TargetError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (TargetError, ValueError, RecursionError) as error:
             log.debug("gateway says nothing", extra={"pod": pod, "error": str(error)})
             return None
 
