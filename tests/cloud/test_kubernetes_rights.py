@@ -59,10 +59,12 @@ def test_the_binding_binds_that_role_to_the_account_beside_it() -> None:
     binding = yaml.safe_load((directory / "rolebinding.yaml").read_text())
     account = yaml.safe_load((directory / "serviceaccount.yaml").read_text())
     role = yaml.safe_load(kube.ROLE.read_text())
-    files = yaml.safe_load((directory / "kustomization.yaml").read_text())["resources"]
+    top = yaml.safe_load((directory / "kustomization.yaml").read_text())
 
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
-    assert [subject["name"] for subject in binding["subjects"]] == [account["metadata"]["name"]]
-    assert sorted(files) == sorted(
+    (subject,) = binding["subjects"]
+    assert subject["name"] == account["metadata"]["name"]
+    assert subject["namespace"] == top["namespace"]  # which the API server does not fill in
+    assert sorted(top["resources"]) == sorted(
         path.name for path in directory.glob("*.yaml") if path.name != "kustomization.yaml"
     )

@@ -47,7 +47,7 @@ class DeniedError(RefusedError):
     def __init__(self, verb: str, resource: str, namespace: str) -> None:
         super().__init__(
             f"the cluster does not allow Packhorse to {verb} {resource} in namespace {namespace}: "
-            f"apply deploy/kubernetes/ there (kubectl apply -n {namespace} -k deploy/kubernetes)"
+            "grant it by deploy/kubernetes/ (its README.md says how)"
         )
         self.verb, self.resource, self.namespace = verb, resource, namespace
 

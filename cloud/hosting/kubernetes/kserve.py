@@ -26,29 +26,11 @@ def build(wish: Wish, pulling: Pulling) -> list[Manifest]:
     if pulling.config is not None:
         pulls = (names.pull(wish.service), *pulls)
         secrets.append(gatewayparts.pull_secret(wish, pulling.config))
-    spec = pods.replica(wish, revision, pulls, marks.described(revision))["spec"]
-    container = dict(spec["containers"][0])
-    predictor: Manifest = {
-        "minReplicas": revision.scale.least,
-        "maxReplicas": revision.scale.most or revision.scale.least,
-        "scaleMetric": "cpu",
-        "scaleTarget": revision.scale.cpu_percent,
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": spec["terminationGracePeriodSeconds"],
-        "securityContext": spec["securityContext"],
-        "containers": [
-            {
-                **container,
-                "name": CONTAINER,
-                # KServe sends to the first port, and wants just one
-                "ports": container["ports"][:1],
-            }
-        ],
-        "volumes": spec["volumes"],
-    }
-    for key in ("nodeSelector", "tolerations", "imagePullSecrets"):
-        if key in spec:
-            predictor[key] = spec[key]
+    secrets += [
+        part
+        for part in revisionparts.build(wish, revision, ())
+        if part["kind"] == kinds.SECRET.name
+    ]
     metadata = marks.metadata(
         names.base(wish.service),
         wish.service,
@@ -59,14 +41,28 @@ def build(wish: Wish, pulling: Pulling) -> list[Manifest]:
         "apiVersion": API_VERSION,
         "kind": "InferenceService",
         "metadata": metadata,
-        "spec": {"predictor": predictor},
+        "spec": {"predictor": _predictor(wish, revision, pulls)},
     }
-    secrets += [
-        part
-        for part in revisionparts.build(wish, revision, ())
-        if part["kind"] == kinds.SECRET.name
-    ]
     return [*secrets, service]
+
+
+def _predictor(wish: Wish, revision: RevisionWish, pulls: tuple[str, ...]) -> Manifest:
+    spec = pods.replica(wish, revision, pulls, marks.described(revision))["spec"]
+    container = spec["containers"][0]
+    kept = ("nodeSelector", "tolerations", "imagePullSecrets")
+    return {
+        "minReplicas": revision.scale.least,
+        "maxReplicas": revision.scale.most or revision.scale.least,
+        "scaleMetric": "cpu",
+        "scaleTarget": revision.scale.cpu_percent,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": spec["terminationGracePeriodSeconds"],
+        "securityContext": spec["securityContext"],
+        # KServe sends to the first port, and wants just one
+        "containers": [{**container, "name": CONTAINER, "ports": container["ports"][:1]}],
+        "volumes": spec["volumes"],
+        **{key: spec[key] for key in kept if key in spec},
+    }
 
 
 def _only(wish: Wish) -> RevisionWish:
