@@ -122,7 +122,7 @@ class Rollouts(RuleBasedStateMachine):
             world.settle()
         rollout = world.state.rollout
         assert rollout is None or rollout.phase is Phase.HOLDING
-        assert world.state.stable is not None
+        assert world.state.stable is not None or rollout is not None
 
     @invariant()
     def shares_add_up(self) -> None:
