@@ -3,7 +3,8 @@
 Between the backup and its restoring, devices went on. They may have seen desired states, hold
 certificates and have had batches acknowledged of which these rows know nothing:
 
-    generations   go on above anything that any device can have seen, so that none is used twice
+    generations   go on above anything that any device or gateway can have seen, so that none is
+                  used twice
     tokens        that were unused are void: some may have been used since
     presence      is unknown until a device speaks
     events        go on above all numbers that a listener can have seen
@@ -44,6 +45,9 @@ def mend(session: Session, *, backed_up_at: float, now: float) -> Mended:
     """Change the rows of a backup so that devices are not confused; in one transaction."""
     base = int(now) * NUMBERS_A_SECOND
     desired = _raise_generations(session, base, now)
+    for service in session.exec(sqlmodel.select(tables.Service)).all():
+        service.generation = max(base, service.generation + 1)
+        session.add(service)
     void = session.exec(
         update(tables.EnrolmentToken)
         .where(col(tables.EnrolmentToken.used_at).is_(None))

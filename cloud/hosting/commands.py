@@ -80,7 +80,7 @@ def rollback(state: State, to: int | None, now: float, *, reason: str) -> State:
     else:
         raise ConflictError("rollback: there is no revision before: name one with --to")
     leaving = (state.wanted if rollout else frozenset(state.traffic)) - goal.keys()
-    if rollout is None and state.traffic == goal:
+    if state.traffic == goal and (rollout is None or not rollout.origin):
         raise ConflictError(f"rollback: {_shown(goal)} has all the traffic already")
     mirror = state.mirror if rollout is None or state.mirror not in rollout.goal else None
     back = Rollout(

@@ -307,6 +307,7 @@ def _look_in(found: Snapshot, decision: Decision, observed: Observed) -> float:
         decision.state.rollout is None
         and observed.condition is Condition.READY
         and observed.generation == found.generation
+        and {each.number for each in observed.revisions} == decision.state.wanted
     )
     look_s = IDLE_S if calm else BUSY_S
     return look_s if decision.look_in_s is None else max(0.0, min(look_s, decision.look_in_s))

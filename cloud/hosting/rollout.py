@@ -68,6 +68,8 @@ def _superseded(current: State, rollout: Rollout, seen: Seen) -> Decision | None
     base = rollout.origin
     if rollout.strategy.kind is Kind.BY_HAND or not base or current.traffic == base:
         return None
+    if not seen.known:
+        return None
     if not all(map(seen.answers, base)):
         return None
     note = moves.traffic_note(base, current.mirror, "another update took its place")

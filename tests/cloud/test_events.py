@@ -323,7 +323,7 @@ def test_an_id_that_is_none_is_refused(plain: Registry) -> None:
     assert plain.http.get("/api/v1/events", headers=headers).status_code == 422
 
 
-KIND = re.compile(r"[a-z]+\.([a-z_]+ed|online|offline)")
+KIND = re.compile(r"[a-z]+\.([a-z_]+ed|online|offline|ready|traffic|rolled_back)")
 LISTED = re.compile(r"^\| `([a-z]+\.[a-z_]+)` \|", re.MULTILINE)
 
 
@@ -362,6 +362,16 @@ def changes(registry: Registry) -> Iterator[tuple[str, str, Any]]:
     yield "POST", f"/api/v1/webhooks/{hook}/test", None
     yield "POST", f"/api/v1/webhooks/{hook}/replay", {}
     yield "DELETE", f"/api/v1/webhooks/{hook}", None
+    service = {"name": "digits", "model": "scale", "target": {"kind": "docker"}}
+    yield "POST", "/api/v1/services", service
+    yield "PATCH", "/api/v1/services/digits", {"env": {"A": "1"}}
+    yield "POST", "/api/v1/services/digits/traffic", {"weights": {"r1": 100}}
+    yield "POST", "/api/v1/services/digits/promote", None
+    yield "POST", "/api/v1/services/digits/rollback", {"to": "r2"}
+    yield "POST", "/api/v1/services/digits/scale", {"scale": {"least": 2}}
+    yield "POST", "/api/v1/services/digits/keys", {"name": "app"}
+    yield "DELETE", "/api/v1/services/digits/keys/app", None
+    yield "DELETE", "/api/v1/services/digits", None
     model = "/api/v1/models/scale"
     yield "PATCH", model, {"description": "new"}
     yield "PATCH", f"{model}/versions/1", {"description": "new"}

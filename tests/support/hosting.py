@@ -37,7 +37,7 @@ class Host:
                 wait_s = self.reconciler.reconcile(name)
             except TargetError as error:
                 self.registry.services.board.fail(name, str(error), unreachable=True)
-                return
+                wait_s = 1.0
             built = self.builds.run_all()
             if wait_s is None or (wait_s > 0 and not built):
                 return
