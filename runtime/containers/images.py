@@ -1,8 +1,8 @@
 """Images of a container engine: looked up, made, fetched from and given to an image registry."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from runtime.containers import payload
 from runtime.containers.client import Client, explaining
@@ -37,7 +37,7 @@ class Images:
         found = (self.find(each["Id"]) for each in listed)
         return tuple(each for each in found if each is not None)
 
-    def build(self, context: BinaryIO, tag: str, progress: Progress) -> str:
+    def build(self, context: Iterable[bytes], tag: str, progress: Progress) -> str:
         """Build the tar of a directory with a Dockerfile, without a network; return the image's id.
 
         Raises EngineRefusedError with what the builder said last.
@@ -56,7 +56,7 @@ class Images:
             )
         for line in self._told(f"build {tag}", told):
             said = str(line.get("stream") or "").strip()
-            if said:
+            if said.startswith("Step "):
                 progress(said)
         found = self.find(tag)
         if found is None:
