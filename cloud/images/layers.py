@@ -30,6 +30,8 @@ class Entry:
     """Gives the bytes; None: a symbolic link."""
     link: str = ""
     executable: bool = False
+    owner: int | None = None
+    """Of a directory of its own, which this user may write; None: a file or a link."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ def pack(members: Iterable[Entry], stream: BinaryIO) -> None:
 
 
 def _add(tar: tarfile.TarFile, entry: Entry) -> None:
+    if entry.owner is not None:
+        member = _member(entry.path, tarfile.DIRTYPE, _DIRECTORY)
+        member.uid = member.gid = entry.owner
+        tar.addfile(member)
+        return
     if entry.open is None:
         member = _member(entry.path, tarfile.SYMTYPE, 0o777)
         member.linkname = entry.link
@@ -132,7 +139,7 @@ def digest_of(entries: Iterable[Entry]) -> str:
     """Return one SHA-256 over paths and contents, as `write` would lay them out."""
     sha256 = hashlib.sha256()
     for entry in sorted(entries, key=lambda each: each.path):
-        sha256.update(f"{entry.path}\0{entry.link}\0{entry.executable}\0".encode())
+        sha256.update(f"{entry.path}\0{entry.link}\0{entry.executable}\0{entry.owner}\0".encode())
         if entry.open is not None:
             with entry.open() as stream:
                 sha256.update(str(digests.of_stream(stream)).encode())

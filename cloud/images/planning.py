@@ -84,7 +84,10 @@ def floor_plan(store: Store, below: Wanted, scratch: Path, progress: Progress) -
     found = store.resolved(below.requirements, below.base, below.held)
     progress(f"laying out {len(found)} packages")
     document = sbom.write(below.base, found, None, tree.version(), below.key)
-    last = layers.write(scratch / "floor-sbom.tar", [layers.of_bytes(recipe.SBOM, document)])
+    # A new volume takes over whose directory it is mounted on.
+    places = [layers.Entry(path, owner=recipe.UID) for path in recipe.WRITABLE]
+    entries = [layers.of_bytes(recipe.SBOM, document), *places]
+    last = layers.write(scratch / "floor-sbom.tar", entries)
     packages = store.dependencies(found, below.base, recipe.DEPENDENCIES)
     return Plan([packages, store.runtime(below), last], document)
 

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 HTTP_PORT, GRPC_PORT, ADMIN_PORT = 8080, 8081, 9090
-USER = "65532:65532"
+UID = 65532
+USER = f"{UID}:{UID}"
 ROOT = "opt/packhorse"
 DEPENDENCIES, RUNTIME, EXTRA = f"{ROOT}/deps", f"{ROOT}/app", f"{ROOT}/extra"
 SBOM = f"{ROOT}/sbom.cdx.json"
 CONFIG = "/config"
+WRITABLE = ("config", "capture")
+"""Where volumes are mounted that the gateway writes to."""
 MAX_LABEL = 500
 ENTRYPOINT = ("python3", "-m", "runtime")
 SERVE = (

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import tarfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,9 +44,12 @@ class Engine:
         self._streams: Any = self._client.streams
         self.url = self._client.url
         self.images = Images(self._client)
+        self._flowing: weakref.WeakSet[Stream] = weakref.WeakSet()
 
     def close(self) -> None:
-        """Let go of every connection; what streams ends."""
+        """Let go of every connection; what streams ends, whichever thread reads it."""
+        for stream in list(self._flowing):
+            stream.close()
         self._client.close()
 
     def create(self, name: str, spec: ContainerSpec) -> str:
@@ -86,6 +90,11 @@ class Engine:
         """Give a container another name."""
         with explaining(f"rename container {container[:40]}"):
             self._api.rename(container, name)
+
+    def unpause(self, container: str) -> None:
+        """Let a container go on that somebody paused."""
+        with _tolerating(_CONFLICT), explaining(f"unpause container {container[:40]}"):
+            self._api.unpause(container)
 
     def limit(
         self, container: str, *, cpu: float | None, memory_mb: int | None, restart: str
@@ -139,13 +148,13 @@ class Engine:
                 timestamps=True,
                 tail=lines,
             )
-        return Stream(chunks, f"follow the log of container {container[:40]}")
+        return self._flow(chunks, f"follow the log of container {container[:40]}")
 
     def events(self, labels: Mapping[str, str]) -> "Iterator[Event]":
         """Yield what changes among things with these labels, until the link breaks."""
         with explaining("listen to events"):
             stream = self._streams.events(filters={"label": _labels(labels)})
-        with contextlib.closing(Stream(stream, "listen to events")) as lines:
+        with contextlib.closing(self._flow(stream, "listen to events")) as lines:
             for line in lines:
                 told = json.loads(line)
                 actor = told.get("Actor") or {}
@@ -175,7 +184,12 @@ class Engine:
         """Return the bytes of a tar of what is at a path of a container."""
         with explaining(f"read {path} of container {container[:40]}"):
             chunks, _ = self._streams.get_archive(container, path)
-        return Stream(chunks, f"read {path} of container {container[:40]}")
+        return self._flow(chunks, f"read {path} of container {container[:40]}")
+
+    def _flow(self, source: Any, what: str) -> "Stream":
+        stream = Stream(source, what)
+        self._flowing.add(stream)
+        return stream
 
     def read_files(self, container: str, directory: str) -> dict[str, bytes]:
         """Return the small files right in a directory, by name; {} if there is no such place."""

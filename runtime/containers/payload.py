@@ -78,6 +78,8 @@ def _mount(mount: Mount) -> dict[str, Any]:
 
 
 def _probe(probe: Probe) -> dict[str, Any]:
+    if not probe.command:
+        return {"Test": ["NONE"]}
     return {
         "Test": ["CMD", *probe.command],
         "Interval": round(probe.interval_s * _NANO),

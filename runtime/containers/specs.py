@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Restart = Literal["no", "unless-stopped"]
+Restart = Literal["no", "always"]
 LOG_BYTES = "10m"
 LOG_FILES = "3"
 
@@ -51,6 +51,7 @@ class Probe:
     """A command that tells whether a container is healthy."""
 
     command: tuple[str, ...]
+    """(): no probe, whatever the image says."""
     interval_s: float = 30.0
     timeout_s: float = 5.0
     start_s: float = 60.0
