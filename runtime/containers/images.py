@@ -44,7 +44,7 @@ class Images:
         """
         with explaining(f"build {tag}"):
             told = self._streams.build(
-                fileobj=context,
+                fileobj=iter(context),
                 custom_context=True,
                 tag=tag,
                 rm=True,
