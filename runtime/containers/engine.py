@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import tarfile
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -172,6 +173,7 @@ class Engine:
                 member = tarfile.TarInfo(file.name)
                 member.size, member.mode = len(file.data), file.mode
                 member.uid = member.gid = file.owner
+                member.mtime = time.time()  # who follows a file sees by this that it is another
                 tar.addfile(member, io.BytesIO(file.data))
         self.unpack(container, directory, packed.getvalue())
 

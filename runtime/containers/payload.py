@@ -115,6 +115,12 @@ def container_seen(found: Mapping[str, Any]) -> ContainerSeen:
         started_at=str(state.get("StartedAt") or ""),
         finished_at=str(state.get("FinishedAt") or ""),
         networks={name: tuple(each.get("Aliases") or ()) for name, each in networks.items()},
+        addresses=tuple(
+            address
+            for each in networks.values()
+            for address in (each.get("IPAddress"), each.get("GlobalIPv6Address"))
+            if address
+        ),
         network_mode=str(host.get("NetworkMode") or ""),
         ports=_ports(host.get("PortBindings") or {}),
         cpu=(host.get("NanoCpus") or 0) / _NANO or None,

@@ -119,6 +119,8 @@ class ContainerSeen:
     finished_at: str = ""
     networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Name to its aliases there."""
+    addresses: tuple[str, ...] = ()
+    """Of it in its networks."""
     network_mode: str = ""
     ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     """As asked for, of TCP."""

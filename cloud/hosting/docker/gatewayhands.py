@@ -23,8 +23,9 @@ class GatewayHands:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def carry_out(self, wish: Wish, there: Inventory, how: GatewayPlan, config: Config) -> Config:
+    def carry_out(self, wish: Wish, there: Inventory, how: GatewayPlan, wished: Config) -> Config:
         """Do what is planned; return the configuration that is installed."""
+        config = applied.next_config(wished, there.installed)
         lasting = [each.id for each in there.gateways if each.id not in how.first]
         if lasting:
             self._install(wish, lasting[0], config, there)
@@ -36,7 +37,7 @@ class GatewayHands:
         for container in how.start:
             start(self._engine, container)
         if how.make_holder:
-            config = self._make_holder(wish, config)
+            config = self._make_holder(wish, wished)
         for container in how.restart:
             self._engine.stop(container, grace_s=0)
             start(self._engine, container)
@@ -61,7 +62,7 @@ class GatewayHands:
         if changed:
             self._engine.write_files(gateway, marks.CONFIG_PATH, changed)
 
-    def _make_holder(self, wish: Wish, config: Config) -> Config:
+    def _make_holder(self, wish: Wish, wished: Config) -> Config:
         """Start the gateway that publishes the port; return the configuration that it has."""
         said = ""
         for ports in specs.port_candidates(wish):
@@ -72,15 +73,15 @@ class GatewayHands:
                 Inventory(wish.service),
                 files=self._engine.read_files(container, marks.CONFIG_PATH),
             )
-            config = applied.next_config(config, there.installed)
+            config = applied.next_config(wished, there.installed)
             self._install(wish, container, config, there)
             try:
                 self._engine.start(container)
             except EngineRefusedError as error:
                 self._engine.remove(container)
                 said = error.said
-                wished = wish.port is not None and f":{wish.port}" in said
-                if not any(word in said for word in _TAKEN) or wished:
+                asked = wish.port is not None and f":{wish.port}" in said
+                if asked or not any(word in said for word in _TAKEN):
                     break
             else:
                 return config

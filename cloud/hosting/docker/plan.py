@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from cloud.hosting.docker import applied, marks, specs
+from cloud.hosting.docker import marks, reading, specs
 from cloud.hosting.docker.inventory import Inventory
 from cloud.hosting.targets import GRPC_PORT, HTTP_PORT, RevisionWish, Wish
 from runtime.containers import payload
@@ -49,6 +49,7 @@ class Plan:
     join: tuple[tuple[str, str], ...] = ()
     """Containers that somebody took from the network, and their names in it."""
     config: Config = field(default_factory=lambda: Config("", 0))
+    """With the generation of the wish."""
     leave: tuple[str, ...] = ()
     """Ids of replicas that leave once the configuration is in force."""
 
@@ -69,7 +70,6 @@ def plan(wish: Wish, there: Inventory) -> Plan:
         stay += [(revision.number, place) for place in kept]
     wished = {each.number for each in wish.revisions}
     gone = [each for each in _present(there) if marks.revision_of(each) not in wished]
-    config = applied.next_config(_addressed(wish, stay), there.installed)
     return Plan(
         dead=_chain(part.dead for part in parts),
         new=_chain(part.new for part in parts),
@@ -77,7 +77,7 @@ def plan(wish: Wish, there: Inventory) -> Plan:
         unpause=_chain(part.unpause for part in parts),
         limit=_chain(part.limit for part in parts),
         join=_chain(part.join for part in parts),
-        config=config,
+        config=_addressed(wish, stay),
         leave=(*_chain(part.leave for part in parts), *(each.id for each in gone)),
     )
 
@@ -101,8 +101,7 @@ def _revision(
     kept, surplus = right[:wanted], right[wanted:]
     new = _new(wish, revision, there, wanted - len(kept))
     # Those of another making go on until all of the wished making answer.
-    answering = _answering(there, revision.number)
-    replaced = len(kept) == wanted and all(marks.place_of(each) in answering for each in kept)
+    replaced = len(kept) == wanted and all(reading.answers(there, each) for each in kept)
     leave = [*surplus, *(wrong if replaced else ())]
     staying = [*kept, *(() if replaced else wrong)]
     places = [marks.place_of(each) for each in staying]
@@ -136,20 +135,6 @@ def _best_first(container: ContainerSeen) -> tuple[int, int]:
     ranks = {"running": 0, "restarting": 1, "paused": 2, "exited": 3, "created": 3}
     ill = container.health == "unhealthy"
     return ranks.get(container.state, 4) + ill, marks.place_of(container)
-
-
-def _answering(there: Inventory, revision: int) -> set[int]:
-    """Return the places of a revision that every gateway finds well."""
-    found: set[int] | None = None
-    for _, status in there.serving:
-        well = {_place(each) for each in status.healthy.get(f"r{revision}", ())}
-        found = well if found is None else found & well
-    return found or set()
-
-
-def _place(backend: str) -> int:
-    text = backend.partition(":")[0].rpartition("-")[2]
-    return int(text) if text.isdecimal() else 0
 
 
 def _new(wish: Wish, revision: RevisionWish, there: Inventory, count: int) -> list[New]:

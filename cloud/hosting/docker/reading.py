@@ -121,11 +121,11 @@ def answers(there: Inventory, replica: ContainerSeen) -> bool:
     if not replica.running:
         return False
     number, place = marks.revision_of(replica), marks.place_of(replica)
-    backend = f"{marks.alias(number, place)}:{HTTP_PORT}"
+    # A gateway says which addresses its names have led it to.
+    hosts = (marks.alias(number, place), *replica.addresses)
+    own = {f"[{host}]:{HTTP_PORT}" if ":" in host else f"{host}:{HTTP_PORT}" for host in hosts}
     serving = [status for _, status in there.serving if f"r{number}" in status.healthy]
-    if serving:
-        return all(backend in status.healthy[f"r{number}"] for status in serving)
-    return False
+    return bool(serving) and all(own & set(each.healthy[f"r{number}"]) for each in serving)
 
 
 def _reasons(replica: ContainerSeen, logs: Mapping[str, tuple[str, ...]]) -> list[Reason]:
