@@ -64,7 +64,7 @@ def resolve(
 ) -> tuple[Package, ...]:
     """Return every package that these requirements need there, sorted by name.
 
-    `constraints` are pins to keep to if it is possible, `wheels` a directory of further wheels.
+    `constraints` are pins to keep to, `wheels` is a directory of further wheels.
     Raises BuildError naming what has no wheel there, UnreachableError without the package index.
     """
     held = tuple(constraints)
@@ -72,13 +72,7 @@ def resolve(
     if not wanted:
         return ()
     for _ in range(_ROUNDS):
-        try:
-            found = _resolve(wanted, platform, held, wheels)
-        except BuildError:
-            if not held:
-                raise
-            held = ()  # what this Packhorse runs on itself may have no wheel for that platform
-            continue
+        found = _resolve(wanted, platform, held, wheels)
         if not (missing := lacking(found, platform)):
             return found
         wanted = tuple(sorted({*wanted, *missing}))

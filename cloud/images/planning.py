@@ -81,7 +81,7 @@ def _labels(base: Base, key: str) -> dict[str, str]:
 def floor_plan(store: Store, below: Wanted, scratch: Path, progress: Progress) -> Plan:
     """Return what a floor adds to its base."""
     progress(f"resolving packages for {below.base.platform.name}")
-    found = store.resolved(below.requirements, below.base, below.held)
+    found = _floor_packages(store, below)
     progress(f"laying out {len(found)} packages")
     document = sbom.write(below.base, found, None, tree.version(), below.key)
     # A new volume takes over whose directory it is mounted on.
@@ -96,7 +96,7 @@ def bundle_plan(
     store: Store, below: Wanted, content: Content, scratch: Path, progress: Progress
 ) -> Plan:
     """Return what a bundle's image adds to its floor."""
-    found = store.resolved(below.requirements, below.base, below.held)
+    found = _floor_packages(store, below)
     wheels = _own_wheels(content, scratch / "wheels")
     extra = _extra(store, below, content, found, wheels)
     added = [each for each in extra if each.name not in wheels.versions]
@@ -112,6 +112,14 @@ def bundle_plan(
     progress(f"laying out {len(content.index.files)} files of {content.index.name}")
     written += contents.write(content, below.base.platform, entry, scratch)
     return Plan(written, document)
+
+
+def _floor_packages(store: Store, below: Wanted) -> tuple[Package, ...]:
+    try:
+        return store.resolved(below.requirements, below.base, below.held)
+    except BuildError:
+        # What this Packhorse runs on itself may have no wheel for that platform.
+        return store.resolved(below.requirements, below.base, ())
 
 
 @dataclass(frozen=True)
@@ -157,12 +165,14 @@ def _extra(
     # What the bundle brings itself is what the server will use: that very version.
     named = {str(canonicalize_name(Requirement(each).name)) for each in content.requirements}
     pinned = [f"{name}=={version}" for name, version in wheels.versions.items() if name in named]
-    resolved = store.resolved(
-        (*below.requirements, *content.requirements, *pinned),
-        below.base,
-        [each.pin for each in found],
-        wheels.directory if wheels.versions else None,
-        also=str(content.digest) if wheels.versions else "",
-    )
+    own, also = (wheels.directory, str(content.digest)) if wheels.versions else (None, "")
+    asked = (*content.requirements, *pinned)
+    try:
+        pins = [each.pin for each in found]
+        resolved = store.resolved(asked, below.base, pins, own, also=also)
+    except BuildError:
+        # It does not go with the floor's versions; perhaps with others that the floor allows.
+        together = (*below.requirements, *asked)
+        resolved = store.resolved(together, below.base, (), own, also=also)
     there = {(each.name, each.version) for each in found}
     return [each for each in resolved if (each.name, each.version) not in there]
