@@ -1,10 +1,11 @@
 """The inference server against floors, the limit and other servers, side by side in one run.
 
-Each server runs alone, three models loaded, in an order that each round shuffles anew. Every answer
-in every form is compared with onnxruntime's in process before anything is timed; wrong answers and
-failed requests end the run. Then wrk (HTTP) and h2load (gRPC) ask for two seconds a case. Floors: an
-empty ASGI app on uvicorn, bare grpc.aio, and onnxruntime in process with the same one thread. Prints
-figures, then each goal with its verdict. The server is measured as it comes: nothing is turned off.
+Each server runs alone, three models loaded, in an order that each round shuffles anew. An answer in
+each form is compared with onnxruntime's in process before anything is timed, and again after; wrong
+answers and failed requests end the run. Then wrk (HTTP) and h2load (gRPC) ask for two seconds a
+case. Floors: an empty ASGI app on uvicorn, bare grpc.aio, and onnxruntime in process with the same
+one thread. Prints figures, then each goal with its verdict; exits with 1 if one was missed. Our
+server is measured as it comes: nothing is turned off.
 
     python tests/benchmarks/bench_serve.py [--rounds 3] [--seconds 2] [--quick] [--only tiny,image]
         [--servers ours,asgi] [--json FILE]

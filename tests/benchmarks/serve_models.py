@@ -204,6 +204,7 @@ class Graph:
         bounds = [
             numpy_helper.from_array(np.array(value, np.float32), name)
             for name, value in (("zero", 0.0), ("six", 6.0))
+            if any(name in node.input for node in self._nodes)
         ]
         graph = helper.make_graph(
             self._nodes,
