@@ -4,9 +4,9 @@ Each makes a server of its own, so nothing here changes what the comparison meas
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import http.client
-import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +18,6 @@ from tests.benchmarks.serve_load import Stream
 from tests.benchmarks.serve_models import IMAGE, TINY
 from tests.benchmarks.serve_peers import Kind, Launch, Running, Site
 
-OURS = "ours"
 BATCHED = (("tiny", "json", 32, 32), ("image", "binary", 8, 8))
 """Model, form, connections, largest batch."""
 RELOADS, WARM_RELOADS = 200, 20
@@ -27,95 +26,98 @@ GATEWAY_CONNECTIONS = 8
 Figures = dict[str, dict[str, float]]
 
 
-def measure(sections: Collection[str], models: Mapping[str, Path], seconds: float) -> Figures:
-    """Return what was asked for, by case."""
-    figures: Figures = {}
-    if "batching" in sections:
-        figures |= batching(models, seconds)
-    if "reload" in sections:
-        figures["reload"] = reloads(models)
-    if "gateway" in sections:
-        figures["gateway"] = gateway(models, seconds)
-    return figures
-
-
-def batching(models: Mapping[str, Path], seconds: float) -> Figures:
-    """Return what the same load gives with and without dynamic batching."""
-    figures: Figures = {}
-    for name, form, connections, size in BATCHED:
-        with tempfile.TemporaryDirectory(prefix="ph-batched-") as made:
-            batched = serve_models.write_batched(Path(made), models[name], name, size)
-            for word, path in (("off", models[name]), ("on", batched)):
-                question = serve_models.question(name, models[name])
-                with serve_peers.running(_kind(), {name: path}) as server:
-                    serve_load.check(server, question, form)
-                    stream = Stream(question, form, connections)
-                    load = serve_load.load(server, [stream], seconds)[0]
-                    serve_load.check(server, question, form)
-                figures[f"batching {word}: {name} {form} c{connections}"] = load.figures()
-    return figures
-
-
-def reloads(models: Mapping[str, Path]) -> dict[str, float]:
-    """Return how memory grows while the image model is unloaded and loaded again and again."""
-    question = serve_models.question(IMAGE, models[IMAGE])
-    with serve_peers.running(_kind("--repository-api"), {IMAGE: models[IMAGE]}) as server:
-        sizes = []
-        for number in range(1, RELOADS + 1):
-            _post(server, f"/v2/repository/models/{IMAGE}/unload")
-            _post(server, f"/v2/repository/models/{IMAGE}/load")
-            if number in {WARM_RELOADS, RELOADS}:
-                serve_load.check(server, question, "binary")
-                sizes.append(server.pss_mb())
-    return {"reloads": RELOADS, "pss_mb": sizes[-1], "growth_mb": sizes[-1] - sizes[0]}
-
-
-def gateway(models: Mapping[str, Path], seconds: float) -> dict[str, float]:
-    """Return what the gateway costs: a key asked for, one revision, one backend."""
-    question = serve_models.question(TINY, models[TINY])
-    with serve_peers.running(_kind(), {TINY: models[TINY]}) as direct, _before(direct) as server:
-        key = {"Authorization": f"Bearer {SECRET}"}
-        serve_load.check(server, question, "json", extra=key)
-        alone = serve_load.load(direct, [Stream(question, "json", 1)], seconds)[0]
-        one = serve_load.load(server, [Stream(question, "json", 1, key)], seconds)[0]
-        stream = Stream(question, "json", GATEWAY_CONNECTIONS, key)
-        many = serve_load.load(server, [stream], seconds)[0]
-    return {
-        "direct_p50_ms": alone.figures()["p50_ms"],
-        "added_p50_ms": one.figures()["p50_ms"] - alone.figures()["p50_ms"],
-        "req_s": many.figures()["req_s"],
-        "cpu_us": many.cpu_us,
-    }
-
-
 SECRET = "bench-only"
 
 
-@contextlib.contextmanager
-def _before(server: Running) -> Iterator[Running]:
-    """Have a gateway before a server."""
-    program = str(Path(sys.executable).parent / "packhorse-runtime")
-    revision = Revision(name="r1", weight=100, backends=(f"127.0.0.1:{server.http_port}",))
-    key = Key(name="bench", sha256=hashlib.sha256(SECRET.encode()).hexdigest())
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What is measured, for how long, with which program."""
 
-    def launch(site: Site) -> Launch:
-        path = site.place / "gateway.json"
-        told = Config(service="bench", generation=1, revisions=(revision,), keys=(key,))
-        path.write_bytes(config.encode(told))
-        ports = ["--http-port", str(site.http_port), "--admin-port", str(site.grpc_port)]
-        return Launch([program, "gateway", "--config", str(path), *ports])
+    models: Mapping[str, Path]
+    seconds: float
+    program: Path
 
-    with serve_peers.running(Kind("gateway", launch, frozenset({"json"})), {}) as gate:
-        yield gate
+    def measure(self, sections: Collection[str]) -> Figures:
+        """Return what was asked for, by case."""
+        figures: Figures = {}
+        if "batching" in sections:
+            figures |= self.batching()
+        if "reload" in sections:
+            figures["reload"] = self.reloads()
+        if "gateway" in sections:
+            figures["gateway"] = self.gateway()
+        return figures
 
+    def batching(self) -> Figures:
+        """Return what the same load gives with and without dynamic batching."""
+        figures: Figures = {}
+        for name, form, connections, size in BATCHED:
+            question = serve_models.question(name, self.models[name])
+            with tempfile.TemporaryDirectory(prefix="ph-batched-") as made:
+                batched = serve_models.write_batched(Path(made), self.models[name], name, size)
+                for word, path in (("off", self.models[name]), ("on", batched)):
+                    with self._serving({name: path}) as server:
+                        serve_load.check(server, question, form)
+                        stream = Stream(question, form, connections)
+                        load = serve_load.load(server, [stream], self.seconds)[0]
+                        serve_load.check(server, question, form)
+                    figures[f"batching {word}: {name} {form} c{connections}"] = load.figures()
+        return figures
 
-def _kind(*options: str) -> Kind:
-    """Return our server, started with these options too."""
+    def reloads(self) -> dict[str, float]:
+        """Return how memory grows while the image model is unloaded and loaded again and again."""
+        question = serve_models.question(IMAGE, self.models[IMAGE])
+        with self._serving({IMAGE: self.models[IMAGE]}, "--repository-api") as server:
+            sizes = []
+            for number in range(1, RELOADS + 1):
+                _post(server, f"/v2/repository/models/{IMAGE}/unload")
+                _post(server, f"/v2/repository/models/{IMAGE}/load")
+                if number in {WARM_RELOADS, RELOADS}:
+                    serve_load.check(server, question, "binary")
+                    sizes.append(server.pss_mb())
+        return {"reloads": RELOADS, "pss_mb": sizes[-1], "growth_mb": sizes[-1] - sizes[0]}
 
-    def launch(site: Site) -> Launch:
-        return Launch([*serve_peers.ours(site).argv, *options])
+    def gateway(self) -> dict[str, float]:
+        """Return what the gateway costs: a key asked for, one revision, one backend."""
+        question = serve_models.question(TINY, self.models[TINY])
+        with self._serving({TINY: self.models[TINY]}) as direct, self._before(direct) as server:
+            key = {"Authorization": f"Bearer {SECRET}"}
+            serve_load.check(server, question, "json", extra=key)
+            alone = serve_load.load(direct, [Stream(question, "json", 1)], self.seconds)[0]
+            one = serve_load.load(server, [Stream(question, "json", 1, key)], self.seconds)[0]
+            stream = Stream(question, "json", GATEWAY_CONNECTIONS, key)
+            many = serve_load.load(server, [stream], self.seconds)[0].figures()
+        without = alone.figures()["p50_ms"]
+        added = one.figures()["p50_ms"] - without
+        return {"direct_p50_ms": without, "added_p50_ms": added, **many}
 
-    return Kind(OURS, launch, serve_peers.FORMS)
+    @contextlib.contextmanager
+    def _serving(self, models: Mapping[str, Path], *options: str) -> Iterator[Running]:
+        """Have our server, started with these options too."""
+
+        def launch(site: Site) -> Launch:
+            return Launch([*serve_peers.ours(site).argv, *options])
+
+        kind = Kind("ours", launch, serve_peers.FORMS)
+        with serve_peers.running(kind, models, self.program) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def _before(self, server: Running) -> Iterator[Running]:
+        """Have a gateway before a server."""
+        revision = Revision(name="r1", weight=100, backends=(f"127.0.0.1:{server.http_port}",))
+        key = Key(name="bench", sha256=hashlib.sha256(SECRET.encode()).hexdigest())
+
+        def launch(site: Site) -> Launch:
+            path = site.place / "gateway.json"
+            told = Config(service="bench", generation=1, revisions=(revision,), keys=(key,))
+            path.write_bytes(config.encode(told))
+            ports = ["--http-port", str(site.http_port), "--admin-port", str(site.grpc_port)]
+            return Launch([str(site.program), "gateway", "--config", str(path), *ports])
+
+        kind = Kind("gateway", launch, frozenset({"json"}))
+        with serve_peers.running(kind, {}, self.program) as gate:
+            yield gate
 
 
 def _post(server: Running, path: str) -> None:

@@ -39,6 +39,7 @@ SCRIPTS = Path(__file__).parent / "peers"
 INSTALLED = ROOT / "build" / "bench-peers"
 START_S = 60.0
 POLL_S = 0.005
+PROGRAM = Path(sys.executable).parent / "packhorse-runtime"
 STOP_S = 10.0
 HTTP_FORMS, FORMS = frozenset({"json", "binary"}), frozenset({"json", "binary", "grpc"})
 
@@ -51,6 +52,8 @@ class Site:
     place: Path
     http_port: int
     grpc_port: int
+    program: Path = PROGRAM
+    """Our `packhorse-runtime`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +126,11 @@ def left_out() -> list[str]:
 
 
 @contextlib.contextmanager
-def running(kind: Kind, models: Mapping[str, Path]) -> Iterator[Running]:
+def running(kind: Kind, models: Mapping[str, Path], program: Path = PROGRAM) -> Iterator[Running]:
     """Have a server run, alone and ready."""
     with tempfile.TemporaryDirectory(prefix="ph-bench-") as made:
-        site = Site(models, Path(made), *free_ports(2))
+        http_port, grpc_port = free_ports(2)
+        site = Site(models, Path(made), http_port, grpc_port, program)
         launch = kind.launch(site)
         with spawned(launch, site.place) as (child, started):
             server = Running(kind, child.pid, site.http_port, site.grpc_port, started)
@@ -191,7 +195,7 @@ def ours(site: Site) -> Launch:
     """Start our server with what it does by default."""
     paths = [str(path) for path in site.models.values()]
     ports = ["--http-port", str(site.http_port), "--grpc-port", str(site.grpc_port)]
-    return Launch([str(Path(sys.executable).parent / "packhorse-runtime"), "serve", *paths, *ports])
+    return Launch([str(site.program), "serve", *paths, *ports])
 
 
 def asgi(site: Site) -> Launch:

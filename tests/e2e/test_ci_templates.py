@@ -1,4 +1,4 @@
-"""The pipelines that examples/06_web_service offers: valid where they run, with commands of ours."""
+"""The pipelines of examples/06_web_service: valid where they run, with commands of ours."""
 
 import subprocess
 import sys
