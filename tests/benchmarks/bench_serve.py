@@ -58,6 +58,7 @@ class Bench:
         self.seconds: float = chosen.seconds
         self.connections = QUICK_CONNECTIONS if chosen.quick else CONNECTIONS
         self.program: Path = chosen.program
+        self.reloads = serve_extras.QUICK_RELOADS if chosen.quick else serve_extras.RELOADS
         self.models = models
         self.questions: dict[str, Question] = {
             name: serve_models.question(name, path) for name, path in models.items()
@@ -70,6 +71,7 @@ class Bench:
             if kind.answers:
                 serve_load.check(server, self.questions[TINY], "json")
                 figures[PROCESS]["ready_s"] = time.perf_counter() - server.started
+                figures[PROCESS]["ready_cpu_s"] = server.cpu_s()
                 for question in self.questions.values():
                     for form in sorted(kind.forms):
                         serve_load.check(server, question, form)
@@ -132,7 +134,7 @@ class Bench:
             if kind.name == OURS and self.sections & {"tiny", "image"}:
                 found[ONNX] = self.limit()
         if OURS in found:
-            extras = serve_extras.Extras(self.models, self.seconds, self.program)
+            extras = serve_extras.Extras(self.models, self.seconds, self.program, self.reloads)
             found[OURS].update(extras.measure(self.sections))
         return found
 
