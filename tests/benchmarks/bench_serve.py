@@ -155,6 +155,7 @@ def main() -> None:
         for number in range(chosen.rounds):
             say(f"round {number + 1} of {chosen.rounds}")
             rounds.append(bench.round(kinds, rng))
+            bench.sections.discard("reload")  # minutes long, and once is enough
     print_figures(rounds)
     verdicts = [serve_goals.verdict(goal, rounds) for goal in serve_goals.goals()]
     judged = [verdict for verdict in verdicts if verdict is not None]
