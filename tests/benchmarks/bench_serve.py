@@ -42,7 +42,7 @@ SECTIONS = ("tiny", "image", "mixed", "process", "batching", "reload", "gateway"
 IMAGE_CASES = (("json", 1), ("json", 2), ("binary", 1), ("binary", 2), ("grpc", 2))
 MIXED_TINY, MIXED_IMAGE = 8, 2
 QUICK_CONNECTIONS = (1, 8)
-IDLE_S = 3.0
+IDLE_S = 5.0
 SEED = 2026
 
 Figures = dict[str, dict[str, float]]
