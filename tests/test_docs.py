@@ -32,9 +32,11 @@ OTHER_PROGRAMS = {
     "pip",
     "python",
     "python3",
+    "sed",
     "sleep",
     "source",
     "sqlite3",
+    "umask",
     "wait",
 }
 """Programs in documents that are not ours."""
