@@ -4,7 +4,9 @@
                     │                                           └─► mirror, capture (a copy)
                     └─► 4xx in the protocol's shape, {"error": …}
 
-/v2/health/* is open and answered here, for the service as a whole.
+/v2/health/* is open and answered here, for the service as a whole. A request that names a revision
+(X-Packhorse-Revision) goes to that one alone, whatever its weight: so it can be tried before it has
+any traffic.
 """
 
 import asyncio
@@ -116,7 +118,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + table.config.timeout_s
-        tries = self._tries(asked, deadline)
+        tries = self._tries(asked, deadline, _named(request, table.config))
         failed = True
         try:
             answer, replica = await tries.answer(asked.number)
@@ -141,7 +143,9 @@ class Proxy:
             tap(table.config, asked, answered)
         return web.Response(status=answer.status, body=answer.body, headers=told)
 
-    def _tries(self, asked: Asked, deadline: float) -> Tries[HttpCarrier, Answer]:
+    def _tries(
+        self, asked: Asked, deadline: float, named: str | None
+    ) -> Tries[HttpCarrier, Answer]:
         parts = (asked.rest, asked.body) if asked.body else (asked.rest,)
         bodyless = asked.method == "HEAD"
 
@@ -155,6 +159,8 @@ class Proxy:
             return answer
 
         def groups() -> list[tuple[str, Group[HttpCarrier]]]:
+            if named is not None:
+                return self.fleet.groups((named,))
             newest = self.routes.table
             return self.fleet.groups(newest.order(asked.number) if newest else ())
 
@@ -199,6 +205,21 @@ class Proxy:
             status = http.HTTPStatus.OK if self.ready else http.HTTPStatus.SERVICE_UNAVAILABLE
             return _json(status, {"live": True, "ready": self.ready})
         raise RefusedError(http.HTTPStatus.NOT_FOUND, "health has /live and /ready")
+
+
+def _named(request: web.BaseRequest, config: Config) -> str | None:
+    """Return the revision that a request names; raise RefusedError if there is none of that name.
+
+    None: whichever has its turn.
+    """
+    name = request.headers.get(headers.REVISION)
+    known = [revision.name for revision in config.revisions]
+    if name is not None and name not in known:
+        there = ", ".join(known) or "none"
+        raise RefusedError(
+            http.HTTPStatus.NOT_FOUND, f"{headers.REVISION}: no {name[:80]} here: there is {there}"
+        )
+    return name
 
 
 def _path(request: web.BaseRequest) -> list[str]:

@@ -113,6 +113,18 @@ def test_shares_of_the_traffic_are_exact(world: World) -> None:
     assert answers.count("r2") == 30
 
 
+def test_a_revision_without_traffic_answers_whoever_names_it(world: World) -> None:
+    world.gateway.apply(revision("r1", 100, [world.a]), revision("r2", 0, [world.b]))
+
+    named = [world.gateway.infer(headers={"X-Packhorse-Revision": "r2"}) for _ in range(3)]
+    status, body, _headers = world.gateway.infer(headers={"X-Packhorse-Revision": "r9"})
+
+    assert [(code, headers["X-Packhorse-Revision"]) for code, _, headers in named] == [
+        (200, "r2")
+    ] * 3
+    assert (status, "there is r1, r2" in str(body)) == (404, True)
+
+
 def test_requests_in_hand_end_when_their_revision_leaves(world: World) -> None:
     gateway = world.gateway
     gateway.apply(revision("r1", 100, [world.a]))
