@@ -14,11 +14,26 @@ from cloud.settings import Settings
 Opener = Callable[[Settings, Place], Target]
 
 
-def _missing(_settings: Settings, place: Place) -> Target:
-    raise RefusedError(f"{place.kind}: this registry has no such target")
+def _docker(settings: Settings, place: Place) -> Target:
+    from cloud.hosting import engines  # noqa: PLC0415 - imports docker
+    from cloud.hosting.docker.target import DockerTarget  # noqa: PLC0415 - as above
+
+    return DockerTarget(engines.connect(settings, place.host))
 
 
-OPENERS: Mapping[str, Opener] = {"docker": _missing, "kubernetes": _missing}
+def _kubernetes(settings: Settings, place: Place) -> Target:
+    from cloud.hosting.kubernetes import pulling  # noqa: PLC0415 - heavy
+    from cloud.hosting.kubernetes.target import KubernetesTarget  # noqa: PLC0415 - as above
+
+    secrets, config = settings.image_pull_secrets, settings.image_pull_config
+    pulls = pulling.Pulling(secrets=secrets)
+    if config is not None and settings.image_registry is not None:
+        host = settings.image_registry.partition("/")[0]
+        pulls = pulling.of_registry(config, host, secrets)
+    return KubernetesTarget(place, kubeconfig=settings.kubeconfig, pulling=pulls)
+
+
+OPENERS: Mapping[str, Opener] = {"docker": _docker, "kubernetes": _kubernetes}
 
 
 class Targets:

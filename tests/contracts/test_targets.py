@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from tests.support.target_worlds import World
 
 from cloud.hosting.errors import RefusedError
 from cloud.hosting.targets import Condition
 from tests.support import target_worlds as targets
+from tests.support.target_worlds import World
 
 WORLDS: dict[str, Callable[[Path], AbstractContextManager[World]]] = {
     "kubernetes": targets.kubernetes,
