@@ -56,6 +56,10 @@ class StatusError(Exception):
         }
 
 
+class UnknownError(Exception):
+    """The cluster has no such kind of object: which it says in plain text."""
+
+
 class Kube:
     """The pretended cluster, as a test handles it."""
 
@@ -120,6 +124,8 @@ class Kube:
             answer = await asyncio.to_thread(self._answered, request, verb, epoch)
         except StatusError as error:
             return kmock.Response(status=error.code, payload=error.body)
+        except UnknownError:
+            return kmock.Response(status=404, payload=b"404 page not found\n")
         return kmock.Response(status=200, payload=answer)
 
     def _authorized(self, request: Any) -> str:
@@ -134,7 +140,7 @@ class Kube:
         if (verb, resource) in self.failures:
             raise self.failures[verb, resource]
         if plural not in CLUSTER_KINDS or (plural == "httproutes" and not self.gateway_api):
-            raise StatusError(404, "NotFound", "the server could not find the requested resource")
+            raise UnknownError
         return verb
 
     def _require(self, verb: str, group: str, resource: str) -> None:
