@@ -271,8 +271,9 @@ def test_a_stream_over_tls_is_ended_by_another_thread_while_nothing_comes(tmp_pa
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        file = kubeconfig(tmp_path, plain.getsockname()[1], authority.ca_file)
-        opened = Door(file, None)
+        url = f"https://127.0.0.1:{plain.getsockname()[1]}"
+        cluster = {"server": url, "certificate-authority": str(authority.ca_file)}
+        opened = Door(kube.kubeconfig(tmp_path, cluster), None)
         stream = opened.stream(Request("GET", "/x", "watch x", "models", timeout_s=30))
 
         def consume() -> None:
@@ -288,26 +289,6 @@ def test_a_stream_over_tls_is_ended_by_another_thread_while_nothing_comes(tmp_pa
     opened.close()
 
     assert (reader.is_alive(), thread.is_alive()) == (False, False)
-
-
-def kubeconfig(directory: Path, port: int, ca: Path) -> Path:
-    """Write one that leads to a TLS server."""
-    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(ca)}
-    context = {"cluster": "test", "user": "test"}
-    file = directory / "kubeconfig"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "test", "cluster": cluster}],
-                "users": [{"name": "test", "user": {"token": "t"}}],
-                "contexts": [{"name": "test", "context": context}],
-                "current-context": "test",
-            }
-        )
-    )
-    return file
 
 
 def test_an_answer_that_is_too_large_is_refused_unread(

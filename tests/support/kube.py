@@ -95,26 +95,7 @@ class Kube:
 
     def kubeconfig(self, directory: Path, *, token: str | None = None) -> Path:
         """Write a kubeconfig that leads here; return where it is."""
-        user = {"name": "packhorse", "user": {"token": token or self.token}}
-        context = {"cluster": "test", "user": "packhorse", "namespace": NAMESPACE}
-        other = {"cluster": "test", "user": "packhorse"}
-        file = directory / "kubeconfig"
-        file.write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "test", "cluster": {"server": self.url}}],
-                    "users": [user],
-                    "contexts": [
-                        {"name": "test", "context": context},
-                        {"name": "bare", "context": other},
-                    ],
-                    "current-context": "test",
-                }
-            )
-        )
-        return file
+        return kubeconfig(directory, {"server": self.url}, token or self.token)
 
     async def answer(self, request: Any) -> Any:
         """Answer a request, in kmock's terms."""
@@ -274,6 +255,25 @@ class Kube:
             given += len(fresh)
             yield b"".join(fresh)
             await asyncio.sleep(0.01)
+
+
+def kubeconfig(directory: Path, cluster: Object, token: str = TOKEN) -> Path:
+    """Write a kubeconfig with a context that has a namespace, and one that has none."""
+    plain = {"cluster": "test", "user": "packhorse"}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "packhorse", "user": {"token": token}}],
+        "contexts": [
+            {"name": "test", "context": {**plain, "namespace": NAMESPACE}},
+            {"name": "bare", "context": plain},
+        ],
+        "current-context": "test",
+    }
+    file = directory / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
 
 
 def granted() -> set[Right]:
