@@ -1,7 +1,10 @@
+import contextlib
 import json
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from cloud.hosting.kubernetes.pulling import of_registry
 from cloud.hosting.kubernetes.requests import Request
 from cloud.hosting.kubernetes.target import KubernetesTarget
 from cloud.hosting.targets import Condition, Place
+from cloud.trust.authority import Authority
 from tests.support import kube, kube_fixtures
 from tests.support.kube import StatusError
 from tests.support.kube_fixtures import Rig
@@ -247,6 +251,44 @@ def test_a_cluster_that_does_not_answer_in_time_is_unreachable(rig: Rig, tmp_pat
         with pytest.raises(UnreachableError, match="does not answer"):
             ask(opened, timeout_s=0.1)
     opened.close()
+
+
+def test_a_stream_over_tls_is_ended_by_another_thread_while_nothing_comes(tmp_path: Path) -> None:
+    authority = Authority.open(tmp_path / "authority", names=["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.server_cert_file, authority.server_key_file)
+    begun, read = threading.Event(), []
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def serve() -> None:
+            connection, _ = plain.accept()
+            with context.wrap_socket(connection, server_side=True) as tls:
+                tls.recv(1 << 16)
+                tls.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na\n\r\n")
+                begun.set()
+                with contextlib.suppress(OSError):
+                    tls.recv(1)  # until the client goes
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"https://127.0.0.1:{plain.getsockname()[1]}"
+        cluster = {"server": url, "certificate-authority": str(authority.ca_file)}
+        opened = Door(kube.kubeconfig(tmp_path, cluster), None)
+        stream = opened.stream(Request("GET", "/x", "watch x", "models", timeout_s=30))
+
+        def consume() -> None:
+            with pytest.raises(UnreachableError):
+                read.extend(stream)
+
+        reader = threading.Thread(target=consume, daemon=True)
+        reader.start()
+        assert begun.wait(10)
+        stream.end()
+        reader.join(10)
+        thread.join(10)
+    opened.close()
+
+    assert (reader.is_alive(), thread.is_alive()) == (False, False)
 
 
 def test_an_answer_that_is_too_large_is_refused_unread(

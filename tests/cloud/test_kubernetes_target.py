@@ -61,6 +61,16 @@ def test_an_object_of_another_service_is_not_taken_over(rig: Rig) -> None:
         rig.apply(wish())
 
 
+def test_an_object_that_lost_a_label_gets_it_back(rig: Rig) -> None:
+    rig.run(wish())
+    labels = dict(rig.kube.get("services", "churn")["metadata"]["labels"])
+    del labels["packhorse.io/service"]
+    rig.edit("services", "churn", "metadata.labels", labels)
+
+    assert rig.apply(wish()) == ["apply services/churn"]
+    assert rig.kube.get("services", "churn")["metadata"]["labels"]["packhorse.io/service"]
+
+
 def test_what_is_no_longer_wished_is_taken_away(rig: Rig) -> None:
     rig.run(
         wish(

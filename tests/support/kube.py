@@ -56,6 +56,10 @@ class StatusError(Exception):
         }
 
 
+class UnknownError(Exception):
+    """The cluster has no such kind of object: which it says in plain text."""
+
+
 class Kube:
     """The pretended cluster, as a test handles it."""
 
@@ -91,26 +95,7 @@ class Kube:
 
     def kubeconfig(self, directory: Path, *, token: str | None = None) -> Path:
         """Write a kubeconfig that leads here; return where it is."""
-        user = {"name": "packhorse", "user": {"token": token or self.token}}
-        context = {"cluster": "test", "user": "packhorse", "namespace": NAMESPACE}
-        other = {"cluster": "test", "user": "packhorse"}
-        file = directory / "kubeconfig"
-        file.write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "test", "cluster": {"server": self.url}}],
-                    "users": [user],
-                    "contexts": [
-                        {"name": "test", "context": context},
-                        {"name": "bare", "context": other},
-                    ],
-                    "current-context": "test",
-                }
-            )
-        )
-        return file
+        return kubeconfig(directory, {"server": self.url}, token or self.token)
 
     async def answer(self, request: Any) -> Any:
         """Answer a request, in kmock's terms."""
@@ -120,6 +105,8 @@ class Kube:
             answer = await asyncio.to_thread(self._answered, request, verb, epoch)
         except StatusError as error:
             return kmock.Response(status=error.code, payload=error.body)
+        except UnknownError:
+            return kmock.Response(status=404, payload=b"404 page not found\n")
         return kmock.Response(status=200, payload=answer)
 
     def _authorized(self, request: Any) -> str:
@@ -134,7 +121,7 @@ class Kube:
         if (verb, resource) in self.failures:
             raise self.failures[verb, resource]
         if plural not in CLUSTER_KINDS or (plural == "httproutes" and not self.gateway_api):
-            raise StatusError(404, "NotFound", "the server could not find the requested resource")
+            raise UnknownError
         return verb
 
     def _require(self, verb: str, group: str, resource: str) -> None:
@@ -268,6 +255,25 @@ class Kube:
             given += len(fresh)
             yield b"".join(fresh)
             await asyncio.sleep(0.01)
+
+
+def kubeconfig(directory: Path, cluster: Object, token: str = TOKEN) -> Path:
+    """Write a kubeconfig with a context that has a namespace, and one that has none."""
+    plain = {"cluster": "test", "user": "packhorse"}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "packhorse", "user": {"token": token}}],
+        "contexts": [
+            {"name": "test", "context": {**plain, "namespace": NAMESPACE}},
+            {"name": "bare", "context": plain},
+        ],
+        "current-context": "test",
+    }
+    file = directory / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
 
 
 def granted() -> set[Right]:

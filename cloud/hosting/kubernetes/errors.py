@@ -102,6 +102,6 @@ def _line(text: str) -> str:
 def _absent(said: str, text: str, namespace: str) -> str:
     if f'namespaces "{namespace}" not found' in text:
         return f"namespace {namespace} is not there: kubectl create namespace {namespace}"
-    if "could not find the requested resource" in text:
+    if "could not find the requested resource" in text or text == "404 page not found":
         return f"{said}: this cluster does not have that kind of object: install what brings it"
     return said

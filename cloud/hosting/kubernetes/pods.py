@@ -17,6 +17,7 @@ PROBE_S = 2
 GPU = "nvidia.com/gpu"
 CONFIG_DIRECTORY = "/config"
 CONFIG_FILE = "gateway.json"
+CAPTURE_DIRECTORY = "/capture"
 SERVER = "server"
 """Name of a replica's container."""
 
@@ -59,6 +60,7 @@ def gateway(wish: Wish, pulls: tuple[str, ...], labels: Manifest) -> Manifest:
         "name": names.GATEWAY,
         "image": wish.gateway_image,
         "imagePullPolicy": "IfNotPresent",
+        "args": list(_GATEWAY),
         "ports": _ports(http=HTTP_PORT, grpc=GRPC_PORT, admin=ADMIN_PORT),
         "readinessProbe": {**_probe("/-/ready", "admin"), "failureThreshold": 2},
         "livenessProbe": _alive("/-/live", "admin"),
@@ -66,17 +68,29 @@ def gateway(wish: Wish, pulls: tuple[str, ...], labels: Manifest) -> Manifest:
             "requests": {"cpu": quantities.cpu(0.1), "memory": quantities.memory(128)},
             "limits": {"memory": quantities.memory(1024)},
         },
-        "volumeMounts": [{"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
+            {"name": "capture", "mountPath": CAPTURE_DIRECTORY},
+        ],
     }
     metadata: Manifest = {
         "labels": {**labels, **selected},
         "annotations": {names.SERVICE: wish.service, **_SCRAPED},
     }
     spec = _spec(wish.service, pulls, selected, container)
-    config = {"name": "config", "secret": {"secretName": names.gateway(wish.service)}}
-    return {"metadata": metadata, "spec": {**spec, "volumes": [*spec["volumes"], config]}}
+    volumes = [
+        {"name": "config", "secret": {"secretName": names.gateway(wish.service)}},
+        {"name": "capture", "emptyDir": {"sizeLimit": quantities.memory(512)}},
+    ]
+    return {"metadata": metadata, "spec": {**spec, "volumes": [*spec["volumes"], *volumes]}}
 
 
+_GATEWAY = (
+    *("gateway", "--config", f"{CONFIG_DIRECTORY}/{CONFIG_FILE}", "--capture", CAPTURE_DIRECTORY),
+    *("--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)),  # noqa: S104 - in a pod; it asks for keys
+    *("--admin-host", "0.0.0.0", "--admin-port", str(ADMIN_PORT)),  # noqa: S104 - in no Service
+)
+"""After the image's own entry point, which is `python3 -m runtime`."""
 _SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(ADMIN_PORT)}
 
 

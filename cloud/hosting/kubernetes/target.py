@@ -76,7 +76,7 @@ class KubernetesTarget:
         generation = wish.gateway.generation
         todo = plan.decide(wanted, seen.objects, released=reading.is_released(seen, generation))
         for manifest in todo.unknown:
-            self._require_free(manifest)
+            self._require_free(manifest, wish.service)
         for deployment in todo.hand_over:
             self._cluster.hand_over(deployment)
         for manifest in todo.apply:
@@ -198,12 +198,15 @@ class KubernetesTarget:
             log.debug("no log", extra={"pod": kinds.name(pod), "error": str(error)})
             return []
 
-    def _require_free(self, wanted: Manifest) -> None:
-        """Raise RefusedError if somebody else's object has the name."""
+    def _require_free(self, wanted: Manifest, service: str) -> None:
+        """Raise RefusedError if somebody else's object has the name.
+
+        One of the service's own that was not found by its labels has lost one: it gets it back.
+        """
         found = self._cluster.get(kinds.of(wanted), kinds.name(wanted))
-        if found is None:
+        owner = marks.service(found) if found else None
+        if found is None or owner == service:
             return
-        owner = marks.service(found)
         whose = "is not Packhorse's" if owner is None else f"belongs to service {owner}"
         raise RefusedError(
             f"{kinds.title(wanted)} in namespace {self._cluster.namespace} {whose}: "
