@@ -167,10 +167,15 @@ class Turns:
             return _FIRST
         rules = self._rules._replace(max_delay_s=0.0) if self._closed else self._rules
         queue = [
-            batching.Waiting(work.arrived, work.rows, work.key, work.deadline - 2 * self._mean_s)
+            batching.Waiting(work.arrived, work.rows, work.key, self._latest(work))
             for work in self._waiting
         ]
         return batching.decide(now, queue, rules)
+
+    def _latest(self, work: Work) -> float:
+        """Return until when a request may be held back: the rest of its time is for its run."""
+        half = (work.arrived + work.deadline) / 2
+        return min(half, work.deadline - 2 * self._mean_s)
 
     def _take(self, places: tuple[int, ...]) -> list[Work]:
         taken = [self._waiting[place] for place in places]
