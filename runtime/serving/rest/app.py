@@ -15,24 +15,21 @@ not here, 405, 408, 413, 415 and 431 for what is not taken, 429 when too many wa
 model fails, 503 when it is not ready, 504 when the client's time is up.
 """
 
-import asyncio
 import hmac
 import http
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
-
 from runtime.errors import PackhorseError
 from runtime.serving.dataplane import DataPlane
-from runtime.serving.rest import reads, routes, status
+from runtime.serving.rest import routes, status
 from runtime.serving.rest.changes import Changes, Repository
 from runtime.serving.rest.described import Descriptions, Shelf
-from runtime.serving.rest.infer import Codec, Infer, packed
+from runtime.serving.rest.infer import Codec, Infer
 from runtime.serving.rest.known import Known
 from runtime.serving.rest.pages import Pages
+from runtime.serving.rest.reads import Reads
 from runtime.serving.rest.scores import Scores
-from runtime.serving.wire import answers
 from runtime.serving.wire.answers import Answer
 from runtime.serving.wire.app import Reply
 from runtime.serving.wire.bodies import Body, HeapBody
@@ -46,7 +43,6 @@ OPEN = frozenset({"live", "server_ready", "docs"})
 """What may be asked without the key: a container's health check has none, nor has a browser at
 first; the page says nothing of the models by itself."""
 CHANGES = frozenset({"load", "unload"})
-_encode = msgspec.json.Encoder().encode
 
 
 class Rest:
@@ -80,20 +76,12 @@ class Rest:
         changes = Changes(plane, repository)
         pages = Pages(plane, described, keyed=api_key is not None)
         self._timeout_s = timeout_s
-        self._metrics: Any = None
         self._handlers: dict[str, Handler] = {
-            "server": lambda _known, _body: _json(reads.server(plane)),
-            "live": lambda _known, _body: _json({"live": plane.live}),
-            "server_ready": self._server_ready,
-            "metadata": self._metadata,
-            "model_ready": self._model_ready,
-            "config": self._config,
-            "stats": self._stats,
+            **Reads(plane).handlers,
             "infer": infer.ask,
             "score": scores.score,
             "openapi": pages.openapi,
             "docs": pages.docs,
-            "metrics": self._scrape,
             "repository_index": changes.index,
             "load": changes.load,
             "unload": changes.unload,
@@ -152,38 +140,6 @@ class Rest:
                 b"www-authenticate: Bearer\r\n",
             )
 
-    def _server_ready(self, _known: Known, _body: bytes | Body) -> Answer:
-        ready = self._plane.ready
-        return _json({"live": self._plane.live, "ready": ready}, 200 if ready else 503)
-
-    def _model_ready(self, known: Known, _body: bytes | Body) -> Answer:
-        name, version = known.place.name or "", known.place.version
-        ready = self._plane.model_ready(name, version)
-        return _json({"name": name, "ready": ready}, 200 if ready else 503)
-
-    def _metadata(self, known: Known, _body: bytes | Body) -> Answer:
-        return _json(self._plane.model_metadata(known.place.name or "", known.place.version))
-
-    def _config(self, known: Known, _body: bytes | Body) -> Answer:
-        return _json(reads.config(self._plane, known.place.name or "", known.place.version))
-
-    def _stats(self, known: Known, _body: bytes | Body) -> Answer:
-        return _json(reads.statistics(self._plane, known.place.name, known.place.version))
-
-    async def _scrape(self, known: Known, _body: bytes | Body) -> Answer:
-        # Beside the loop: the first scrape imports a library, and each adds up all numbers.
-        field, body = await asyncio.to_thread(self._rendered)
-        return await packed(known, Answer(200, field, body))
-
-    def _rendered(self) -> tuple[bytes, bytes]:
-        from runtime.serving import metrics  # noqa: PLC0415 - a device's worker needs none
-
-        if self._metrics is None:
-            self._metrics = metrics.registry(self._plane.meter)
-        return b"content-type: %b\r\n" % metrics.CONTENT_TYPE.encode(), metrics.render(
-            self._metrics
-        )
-
 
 def _require_no_browser(head: Head, kind: str) -> None:
     """Raise RefusedError for a change that a web page asks for, behind its reader's back."""
@@ -191,7 +147,3 @@ def _require_no_browser(head: Head, kind: str) -> None:
         raise RefusedError(
             http.HTTPStatus.FORBIDDEN, "models are not loaded and unloaded from web pages"
         )
-
-
-def _json(value: Any, code: int = 200) -> Answer:
-    return answers.json(_encode(value), code)

@@ -47,7 +47,7 @@ def body_of(served: Served, asked: Question, outputs: Arrays) -> bytes:
 def tensor(name: str, array: Array) -> TensorOut:
     """Return an output with its values; a missing number, and an infinity, is null."""
     datatype = tensors.datatype_of(name, array)
-    values = array.ravel().tolist()
+    values = array.reshape(-1).tolist()
     if datatype == "BYTES":
         values = [value if isinstance(value, str) else _text(name, value) for value in values]
     return TensorOut(name, datatype, array.shape, values)

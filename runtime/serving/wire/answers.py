@@ -22,6 +22,7 @@ JOIN_BYTES = 64 * 1024
 """Answers up to this size go to the socket in one piece."""
 
 Piece = bytes | memoryview
+"""Of bytes: a view's items are single ones."""
 
 
 class Answer:
@@ -31,7 +32,7 @@ class Answer:
 
     def __init__(self, status: int, fields: bytes, *pieces: Piece) -> None:
         self.status, self.fields, self.pieces = status, fields, pieces
-        self.size = sum(map(_size, pieces))
+        self.size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
 
 
 class Stream:
@@ -55,17 +56,25 @@ def error(status: int, text: str, fields: bytes = b"") -> Answer:
 
 def render(answer: Answer, connection: bytes, *, bodiless: bool) -> Sequence[Piece]:
     """Return an answer's bytes; `connection` is a header line, or empty."""
-    head = b"%bcontent-length: %d\r\n%b%b\r\n" % (
+    if bodiless:
+        return (_head(answer, connection),)
+    if answer.size <= JOIN_BYTES:
+        return (whole(answer, connection),)
+    return (_head(answer, connection), *answer.pieces)
+
+
+def whole(answer: Answer, connection: bytes) -> bytes:
+    """Return an answer's bytes in one piece."""
+    return b"".join((_head(answer, connection), *answer.pieces))
+
+
+def _head(answer: Answer, connection: bytes) -> bytes:
+    return b"%bcontent-length: %d\r\n%b%b\r\n" % (
         LINES[answer.status],
         answer.size,
         answer.fields,
         connection,
     )
-    if bodiless:
-        return (head,)
-    if answer.size <= JOIN_BYTES:
-        return (b"".join((head, *answer.pieces)),)
-    return (head, *answer.pieces)
 
 
 def stream_head(stream: Stream, connection: bytes, *, chunked: bool) -> bytes:
@@ -77,7 +86,3 @@ def stream_head(stream: Stream, connection: bytes, *, chunked: bool) -> bytes:
 def chunk(piece: bytes) -> bytes:
     """Return a piece as a chunk."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)
-
-
-def _size(piece: Piece) -> int:
-    return piece.nbytes if isinstance(piece, memoryview) else len(piece)

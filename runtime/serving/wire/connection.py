@@ -78,8 +78,11 @@ class Connection(asyncio.Protocol):
                 reply = self._ask(head, data[end:])
                 if type(reply) is Answer and head.keep_alive and not self._shared.holding:
                     self.deadline = self._now() + self._limits.idle_s
-                    connection = answers.KEEP if head.old else b""
-                    self._outlet.send(reply, connection, bodiless=head.is_head)
+                    if reply.size > answers.JOIN_BYTES or head.is_head or head.old:
+                        kept = answers.KEEP if head.old else b""
+                        self._outlet.send(reply, kept, bodiless=head.is_head)
+                    else:
+                        self._transport.write(answers.whole(reply, b""))
                 else:
                     self._reply(head, reply)
                     self._advance()
