@@ -119,12 +119,6 @@ class Front:
         )
         self._accepting: asyncio.AbstractServer | None = None
 
-    def _has_peer(self, address: tuple[str, int]) -> bool:
-        return any(
-            connection.peername is not None and connection.peername[:2] == address
-            for connection in self._server.connections
-        )
-
     @property
     def port(self) -> int:
         """The port it listens on."""
@@ -145,7 +139,7 @@ class Front:
     async def send_elsewhere(self) -> bool:
         """Let another process that shares the port have new connections; False: there is none."""
         assert self._listener is not None
-        return await reuseport.send_elsewhere(self._listener, self._has_peer)
+        return await reuseport.send_elsewhere(self._listener)
 
     def hold(self) -> None:
         """Take no more connections."""

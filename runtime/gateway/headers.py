@@ -41,28 +41,21 @@ def to_replica(
     given: Iterable[tuple[bytes, bytes]], *, length: int, request_id: str, traceparent: str | None
 ) -> bytes:
     """Return the header lines of a request but the first and `Host`, and the empty line."""
-    named = _named(given)
-    lines = [
-        name + b": " + value + b"\r\n"
-        for name, value in given
-        if (lower := name.lower()) not in _NOT_TO_REPLICAS and lower not in named
-    ]
-    lines.append(b"x-request-id: " + request_id.encode("ascii") + b"\r\n")
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in _kept(given, _NOT_TO_REPLICAS)]
     if traceparent is not None:
-        lines.append(b"traceparent: " + traceparent.encode("ascii") + b"\r\n")
-    lines.append(b"content-length: " + str(length).encode("ascii") + b"\r\n\r\n")
+        lines.append(b"traceparent: %b\r\n" % traceparent.encode("ascii"))
+    tail = (request_id.encode("ascii"), length)
+    lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % tail)
     return b"".join(lines)
 
 
 def to_client(
     given: Iterable[tuple[bytes, bytes]], *, request_id: str, revision: str
 ) -> "CIMultiDict[str]":
-    """Return the headers of an answer; names are given in lower case. No length is among them."""
-    named = _named(given)
+    """Return the headers of an answer. No length is among them."""
     headers: CIMultiDict[str] = CIMultiDict(
         (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
-        for name, value in given
-        if name not in _NOT_TO_CLIENTS and name not in named
+        for name, value in _kept(given, _NOT_TO_CLIENTS)
     )
     headers[REQUEST_ID] = request_id
     headers[REVISION] = revision
@@ -70,11 +63,18 @@ def to_client(
     return headers
 
 
-def _named(given: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
-    """Return the headers that `Connection` names, which are the connection's as well."""
-    return {
-        token.strip().lower()
-        for name, value in given
-        if name.lower() == b"connection"
-        for token in value.split(b",")
-    }
+def _kept(
+    given: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes]
+) -> list[tuple[bytes, bytes]]:
+    """Return what is not dropped, and what `Connection` does not name as the connection's."""
+    kept, named = [], b""
+    for name, value in given:
+        lower = name.lower()
+        if lower == b"connection":
+            named += value.lower() + b","
+        elif lower not in dropped:
+            kept.append((lower, value))
+    if not named:
+        return kept
+    tokens = {token.strip() for token in named.split(b",")}
+    return [(name, value) for name, value in kept if name not in tokens]

@@ -91,7 +91,13 @@ class Gateway:
         fleet: Fleet[RpcCarrier] = Fleet(RpcCarrier, lambda: None)
         proxy = RpcProxy(self._routes, fleet, self.stats, self._purse, lambda: self.proxy.ready)
         self._rpc_fleet = fleet
-        self.rpc = RpcFront(proxy, self._options.host, port, reuse_port=self._options.reuse_port)
+        self.rpc = RpcFront(
+            proxy,
+            self._options.host,
+            port,
+            reuse_port=self._options.reuse_port,
+            drain_s=self._options.drain_s,
+        )
 
     @property
     def ready(self) -> bool:
@@ -144,7 +150,8 @@ class Gateway:
         self.proxy.draining = True
         lasts = asyncio.get_running_loop().create_task(asyncio.sleep(self._options.drain_s))
         if self._options.reuse_port:
-            await self.front.send_elsewhere()
+            fronts = [front for front in (self.front, self.rpc) if front is not None]
+            await asyncio.gather(*(front.send_elsewhere() for front in fronts))
         await lasts
         table = self._routes.table
         grace_s = min(GRACE_MOST_S, table.config.timeout_s if table else GRACE_MOST_S)

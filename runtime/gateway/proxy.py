@@ -10,6 +10,7 @@ any traffic.
 """
 
 import asyncio
+import functools
 import http
 import logging
 import math
@@ -223,14 +224,20 @@ def _named(request: web.BaseRequest, config: Config) -> str | None:
 
 
 def _path(request: web.BaseRequest) -> list[str]:
+    """Return the segments of a path that a service offers; raise RefusedError for any other."""
+    if request.method not in _METHODS:
+        text = f"use one of {', '.join(_METHODS)}"
+        raise RefusedError(http.HTTPStatus.METHOD_NOT_ALLOWED, text)
+    return _segments(request.raw_path.partition("?")[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _segments(path: str) -> list[str]:
     """Return the segments of a path that a service offers; raise RefusedError for any other.
 
     A list of what goes through, since replicas have more than that: their own metrics, and where it
     is on the model repository, whose calls have effects and must not be sent twice.
     """
-    if request.method not in _METHODS:
-        raise RefusedError(http.HTTPStatus.METHOD_NOT_ALLOWED, f"use one of {', '.join(_METHODS)}")
-    path = request.raw_path.partition("?")[0]
     match segments := unquote(path).strip("/").split("/"):
         case _ if not path.startswith("/") or {".", ".."} & set(segments):
             raise RefusedError(http.HTTPStatus.BAD_REQUEST, "the path is not a plain one")

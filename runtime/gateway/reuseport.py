@@ -13,9 +13,11 @@ not told, so it is tried: a connection to ourselves shows where it ended.
 import asyncio
 import ctypes
 import logging
+import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +43,8 @@ def choose_any(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, struct.pack("i", 0))
 
 
-async def send_elsewhere(
-    listener: socket.socket, came_here: Callable[[tuple[str, int]], bool]
-) -> bool:
-    """Let other processes have this port's new connections; return False if there are none.
-
-    `came_here` tells whether a connection from that address was accepted by this process.
-    """
+async def send_elsewhere(listener: socket.socket) -> bool:
+    """Let other processes have this port's new connections; return False if there are none."""
     for number in range(TRIED_MOST):
         try:
             choose(listener, number)
@@ -58,10 +55,45 @@ async def send_elsewhere(
             return False
         with probe:
             await asyncio.sleep(PROBE_S)
-            if not came_here(probe.getsockname()[:2]):
+            if not _came_here(probe.getsockname()[:2]):
                 return True
     choose_any(listener)
     return False
+
+
+def listener_at(port: int) -> socket.socket | None:
+    """Return a handle of this process's own socket that listens on a TCP port."""
+    for handle in _own_sockets():
+        listens = handle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if listens and handle.family != socket.AF_UNIX and handle.getsockname()[1] == port:
+            return handle
+        handle.close()
+    return None
+
+
+def _came_here(address: tuple[str, int]) -> bool:
+    """Say whether this process has accepted a connection from an address."""
+    for handle in _own_sockets():
+        with handle:
+            try:
+                if handle.getpeername()[:2] == address:
+                    return True
+            except OSError:
+                continue  # not connected
+    return False
+
+
+def _own_sockets() -> Iterator[socket.socket]:
+    """Yield handles of all TCP sockets of this process; they are the caller's to close."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            handle = socket.socket(fileno=os.dup(int(entry.name)))
+        except OSError:
+            continue  # no socket, or closed meanwhile
+        if handle.family in {socket.AF_INET, socket.AF_INET6}:
+            yield handle
+        else:
+            handle.close()
 
 
 def _reachable(listener: socket.socket) -> tuple[str, int]:

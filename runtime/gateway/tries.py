@@ -42,7 +42,7 @@ class Tries(Generic[CarrierT, AnswerT]):
     revision: str = ""
     """Who answered; while nobody has, who was asked last."""
     forsaken: set[str] = field(default_factory=set)
-    """Revisions that were asked and did not answer."""
+    """Revisions that should have answered and did not."""
     _tried: list[Replica[CarrierT]] = field(default_factory=list)
     _rounds: int = 0
     _costly: int = 0
@@ -83,9 +83,10 @@ class Tries(Generic[CarrierT, AnswerT]):
     def _next(self, turn: int) -> tuple[str, Replica[CarrierT]] | None:
         groups = self.groups()
         for ill in (False, True):
-            for revision, group in groups:
+            for place, (revision, group) in enumerate(groups):
                 replica = group.pick(self._tried, turn, ill=ill)
                 if replica is not None:
+                    self.forsaken.update(name for name, _ in groups[:place])
                     return revision, replica
         return None
 

@@ -290,6 +290,22 @@ def test_an_error_of_the_model_is_passed_on_and_counted(world: World) -> None:
     assert world.gateway.status().revisions[0].errors == 1
 
 
+def test_a_revision_that_fails_is_counted_although_another_one_answers(world: World) -> None:
+    gateway = world.gateway
+    gone = f"{HOST}:{free_port()}"
+    gateway.apply(revision("stable", 50, [world.a]), revision("canary", 50, others=[gone]))
+    gateway.await_healthy(1)
+
+    answers = [gateway.infer() for _ in range(10)]
+
+    assert {(status, told["X-Packhorse-Revision"]) for status, _, told in answers} == {
+        (200, "stable")
+    }
+    stable, canary = gateway.status().revisions
+    assert (stable.requests, stable.errors) == (10, 0)
+    assert (canary.requests, canary.errors) == (5, 5)
+
+
 def test_a_name_that_vanishes_leaves_its_last_addresses_in_use(world: World) -> None:
     gateway = world.gateway
     gateway.apply(revision("r1", 100, others=[f"localhost:{world.a.port}", "nowhere.invalid:80"]))

@@ -1,11 +1,11 @@
 """The gateway over gRPC, with real servers behind it and clients that we did not write."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -14,8 +14,8 @@ from tritonclient import grpc as triton
 from runtime.gateway.config import Key, Limit
 from tests.support import gateways
 from tests.support.brokers import HOST, free_port
-from tests.support.commands import eventually
 from tests.support.gateways import Backend, GatewayProcess, get_bytes, revision
+from tests.support.load import RpcLoad
 
 SERVICE = "/inference.GRPCInferenceService/"
 KEY = Key("alice", hashlib.sha256(b"letmein").hexdigest())
@@ -197,39 +197,50 @@ def test_tritonclient_sees_a_service_that_lives_and_is_ready(world: World) -> No
 
 def test_no_call_fails_while_replicas_are_killed_and_drain(world: World) -> None:
     world.gateway.apply(revision("r1", 100, [world.a, world.b]))
-    stopping, answers, failures = threading.Event(), [], []
+    load = RpcLoad(world.gateway.config.parent, world.address)
+    with gateways.running(load):
+        load.spawn()
+        load.await_answers(300)
+        world.a.kill()
+        load.await_answers(300)
+        world.a.start()
+        world.gateway.await_healthy(2, grpc=True)
+        load.await_answers(300)
+        world.b.stop()
+        load.await_answers(300)
+        world.b.start()
+        world.gateway.apply(revision("r2", 100, [world.b]))
+        load.await_answers(300)
+        load.stop()
 
-    def traffic() -> None:
-        with world.channel() as channel:
-            ask = channel.unary_unary(f"{SERVICE}ModelInfer")
-            while not stopping.is_set():
-                asked = ask.future(b"x", timeout=20)
-                failed = asked.exception()
-                failures.extend([] if failed is None else [f"{asked.code()} {asked.details()}"])
-                answers.extend([asked.result()] if failed is None else [])
+    assert load.told()["failures"] == []
+    assert load.told()["kinds"] == ["a:x", "b:x"]
+    assert b'rpcs_total{code="OK"}' in get_bytes(world.gateway.admin_port, "/metrics")[1]
 
-    def await_more() -> None:
-        wanted = len(answers) + 300
-        eventually(lambda: len(answers) >= wanted or bool(failures), "more answers")
 
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        asking = [pool.submit(traffic) for _ in range(4)]
-        try:
-            await_more()
-            world.a.kill()
-            await_more()
-            world.a.start()
-            world.gateway.await_healthy(2, grpc=True)
-            await_more()
-            world.b.stop()
-            await_more()
-            world.b.start()
-            world.gateway.apply(revision("r2", 100, [world.b]))
-            await_more()
-        finally:
-            stopping.set()
-        concurrent.futures.wait(asking)
+def test_a_gateway_takes_over_the_port_of_another_without_a_failed_call(
+    world: World, tmp_path: Path
+) -> None:
+    port = free_port()
+    arguments = ("--reuse-port", "--grpc-port", str(port))
+    old = GatewayProcess(tmp_path, *arguments, drain_s=1.0)
+    new = GatewayProcess(tmp_path, *arguments, name="second", drain_s=1.0)
+    new.take_port_of(old)
+    loads = [RpcLoad(tmp_path, f"{HOST}:{port}", kind) for kind in ("kept", "fresh")]
+    with gateways.running(old, new, *loads):
+        old.configure(revision("r1", 100, [world.a]))
+        old.start()
+        old.await_healthy(1, grpc=True)
+        for load in loads:
+            load.spawn()
+            load.await_answers(100)
+        new.start()
+        new.await_healthy(1, grpc=True)
+        for load in loads:
+            load.await_answers(100)
+        assert old.stop() == 0
+        for load in loads:
+            load.await_answers(200)
+            load.stop()
 
-    assert failures == []
-    assert {b"a:x", b"b:x"} <= set(answers)
-    assert b'code="OK"' in get_bytes(world.gateway.admin_port, "/metrics")[1]
+    assert [load.told()["failures"] for load in loads] == [[], []]

@@ -69,18 +69,20 @@ class Backend(Command):
 class GatewayProcess(Command):
     """`packhorse-runtime gateway`."""
 
-    def __init__(self, place: Path, *arguments: str, name: str = "gateway") -> None:
+    def __init__(
+        self, place: Path, *arguments: str, name: str = "gateway", drain_s: float = 0.3
+    ) -> None:
         """Keep its files below `place`. Its config is not there before `configure`."""
         self.port, self.admin_port = free_port(), free_port()
         self.config, self.status_file = place / "gateway.json", place / f"{name}-status.json"
         self.generation = 0
         """Of the newest configuration."""
-        self._place, self._name, self._arguments = place, name, arguments
+        self._arguments, self.drain_s = arguments, drain_s
         super().__init__("packhorse-runtime", self._options(), place / f"{name}.log")
 
     def _options(self) -> list[str]:
         options = ["gateway", "--config", str(self.config), "--http-port", str(self.port)]
-        options += ["--admin-port", str(self.admin_port), "--drain-s", "0.3"]
+        options += ["--admin-port", str(self.admin_port), "--drain-s", str(self.drain_s)]
         options += ["--status-file", str(self.status_file), *self._arguments]
         return options
 

@@ -2,14 +2,19 @@
 
 import asyncio
 import contextlib
+import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 
-from tests.support.commands import eventually
+from tests.support.commands import Command, eventually
 
+RPC_LOAD = Path(__file__).with_name("rpc_load_process.py")
 INFER = "/v2/models/echo/infer"
 
 
@@ -62,3 +67,25 @@ class Load:
                 self.failures.append(f"{answer.status} {body[:200]!r}")
             else:
                 self.revisions[answer.headers["X-Packhorse-Revision"]] += 1
+
+
+class RpcLoad(Command):
+    """gRPC traffic, from a process of its own."""
+
+    def __init__(self, place: Path, address: str, kind: str = "kept") -> None:
+        """Ask at an address: on "kept" connections, or on a "fresh" one each time."""
+        super().__init__("python", [], place / f"load-{kind}.log")
+        self._argv = [sys.executable, str(RPC_LOAD), address, kind]
+
+    def told(self) -> dict[str, Any]:
+        """Return `answers`, `failures` and `kinds` of answers so far."""
+        lines = self.tail(100_000).splitlines()[-2:-1] or ['{"answers": 0, "failures": []}']
+        return dict(json.loads(lines[0]))
+
+    def await_answers(self, more: int) -> None:
+        """Wait until so many more are answered."""
+        wanted = self.told()["answers"] + more
+        eventually(
+            lambda: self.told()["answers"] >= wanted or bool(self.told()["failures"]),
+            f"{wanted} answers",
+        )
