@@ -224,6 +224,15 @@ class MemoryTarget:
         self.closed.set()
         self._changes.put(None)
 
+    def reset(self) -> None:
+        """Forget all that is there, and all that is wrong."""
+        self.there.clear()
+        self.failing.clear()
+        self.starting.clear()
+        self.drifted.clear()
+        self.unreachable = self.refusing = ""
+        self.deaf, self.lines, self.watch = False, [], lambda _point: None
+
     def wished(self, service: str, number: int) -> RevisionWish:
         """Return what is there of a revision."""
         return self.there[service].revisions[number]
@@ -269,6 +278,12 @@ class MemoryMaker:
         """Return the gateway's image."""
         progress("building the gateway")
         return Image("packhorse/gateway", "sha256:" + "0" * 64, None)
+
+    def reset(self) -> None:
+        """Forget all that is wrong."""
+        self.broken.clear()
+        self.unreachable = ""
+        self.held.set()
 
     def close(self) -> None:
         """Nothing is open."""
