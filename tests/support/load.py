@@ -1,64 +1,71 @@
-"""Traffic from one client with many connections, kept open, that tries nothing twice."""
+"""Clients that ask one URL again and again, and keep count: each failure with what was said."""
 
-import asyncio
 import contextlib
+import http.client
+import json
 import threading
-from collections import Counter
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
-
-from tests.support.commands import eventually
-
-INFER = "/v2/models/echo/infer"
+PATIENCE_S = 30
 
 
 class Load:
-    """POSTs to a gateway, from a thread of its own."""
+    """What came of the requests so far."""
 
-    def __init__(self, url: str, *, connections: int = 16, fresh: bool = False) -> None:
-        """Send nothing yet. `fresh`: a new connection for each request."""
-        self._url, self._connections, self._fresh = url + INFER, connections, fresh
-        self.revisions: Counter[str] = Counter()
-        """Answers by revision."""
+    def __init__(self, url: str, headers: dict[str, str], path: str, body: bytes) -> None:
+        self._url, self._headers, self._path, self._body = urlsplit(url), headers, path, body
+        self._stop = threading.Event()
+        self.answers = 0
         self.failures: list[str] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self.last: Any = None
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator["Load"]:
-        """Ask while the block runs, and to the last answer."""
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self._stopping.set()
-            self._thread.join(60)
-
-    @property
-    def answers(self) -> int:
-        """How many requests are answered."""
-        return self.revisions.total()
-
-    def await_answers(self, more: int) -> None:
-        """Wait until so many more are answered."""
-        wanted = self.answers + more
-        eventually(lambda: self.answers >= wanted or bool(self.failures), f"{wanted} answers")
-
-    async def _run(self) -> None:
-        connector = aiohttp.TCPConnector(limit=0, force_close=self._fresh)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            await asyncio.gather(*(self._ask(session) for _ in range(self._connections)))
-
-    async def _ask(self, session: aiohttp.ClientSession) -> None:
-        while not self._stopping.is_set():
+    def client(self) -> None:
+        """Ask until told to stop, on connections that are kept as long as they are let."""
+        connection = None
+        while not self._stop.is_set():
+            if connection is None:
+                host, port = self._url.hostname, self._url.port
+                connection = http.client.HTTPConnection(str(host), port, timeout=PATIENCE_S)
             try:
-                async with session.post(self._url, data=b"{}") as answer:
-                    body = await answer.read()
-            except (aiohttp.ClientError, OSError) as error:
+                connection.request("POST", self._path, self._body, self._headers)
+                answer = connection.getresponse()
+                said = answer.read()
+            except (OSError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
+                connection.close()
+                connection = None
                 continue
-            if answer.status != 200:
-                self.failures.append(f"{answer.status} {body[:200]!r}")
+            if answer.status == http.client.OK:
+                self.answers, self.last = self.answers + 1, json.loads(said)
             else:
-                self.revisions[answer.headers["X-Packhorse-Revision"]] += 1
+                self.failures.append(f"{answer.status} {said[:200]!r}")
+        if connection is not None:
+            connection.close()
+
+    def stop(self) -> None:
+        """Let every client end with its request."""
+        self._stop.set()
+
+
+@contextlib.contextmanager
+def asking(
+    url: str,
+    *,
+    path: str = "/v2/models/scale/infer",
+    body: bytes = b"{}",
+    headers: dict[str, str] | None = None,
+    clients: int = 3,
+) -> Iterator[Load]:
+    """Ask while the block runs."""
+    load = Load(url, headers or {}, path, body)
+    threads = [threading.Thread(target=load.client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        load.stop()
+        for thread in threads:
+            thread.join()
