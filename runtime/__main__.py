@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from runtime.errors import InvalidError, PackhorseError
 
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("serve", "gateway", "health", "launch")
 """Modules of runtime.commands, in the order of the help."""
 
 

@@ -4,8 +4,9 @@
 set -euo pipefail
 
 declare -A programs=(
-  [bsdiff]=bsdiff [curl]=curl [faketime]=faketime [mosquitto]=mosquitto [postgresql]=pg_ctlcluster
-  [xdelta3]=xdelta3 [zstd]=zstd
+  [bsdiff]=bsdiff [curl]=curl [debootstrap]=debootstrap [docker-registry]=docker-registry
+  [docker.io]=dockerd [faketime]=faketime [iptables]=iptables [mosquitto]=mosquitto
+  [postgresql]=pg_ctlcluster [xdelta3]=xdelta3 [zstd]=zstd
 )
 missing=()
 for package in "${!programs[@]}"; do
@@ -18,10 +19,16 @@ apt=(apt-get)
 if command -v apt-get >/dev/null && "${apt[@]}" update -qq &&
   DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y -qq --no-install-recommends "${missing[@]}"; then
   # Tests start servers of their own; the distribution's services are not wanted.
-  for service in mosquitto postgresql; do
-    if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
-      "${apt[@]/apt-get/systemctl}" disable --now "$service" >/dev/null 2>&1 || true
-    fi
+  declare -A services=(
+    [docker.io]="docker.socket docker" [docker-registry]=docker-registry [mosquitto]=mosquitto
+    [postgresql]=postgresql
+  )
+  for package in "${missing[@]}"; do
+    for service in ${services[$package]:-}; do
+      if command -v systemctl >/dev/null; then
+        "${apt[@]/apt-get/systemctl}" disable --now "$service" >/dev/null 2>&1 || true
+      fi
+    done
   done
   exit 0
 fi

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.support import s3
+    from cloud.images.builder import Builder
+    from runtime.containers.engine import Engine
+    from tests.support import engines, s3
     from tests.support.postgres import Server
     from tests.support.registries import Stores
 
@@ -39,3 +41,40 @@ def stores(request: pytest.FixtureRequest) -> "Iterator[Stores]":
 
     with kinds.KINDS[request.param](request) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def engine_rig() -> "Iterator[engines.Rig]":
+    """One Docker engine for all tests of all processes."""
+    from tests.support import engines  # noqa: PLC0415 - see above
+
+    with engines.shared() as rig:
+        yield rig
+
+
+@pytest.fixture(scope="session")
+def engine(engine_rig: "engines.Rig") -> "Iterator[Engine]":
+    """A connection to that engine."""
+    from runtime.containers.engine import Engine  # noqa: PLC0415 - see above
+    from runtime.containers.specs import Address  # noqa: PLC0415 - see above
+
+    made = Engine(Address(engine_rig.url))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def builder(engine: "Engine") -> "Builder":
+    """Builds images there; what they are made of is kept for the next run."""
+    from cloud.images.builder import Builder  # noqa: PLC0415 - see above
+    from tests.support import engines  # noqa: PLC0415 - see above
+
+    return Builder(engine, engines.CACHE / "images")
+
+
+@pytest.fixture(scope="session")
+def gateway_image(builder: "Builder") -> str:
+    """The image of gateways, on the base image that the engine has."""
+    from tests.support import engines  # noqa: PLC0415 - see above
+
+    return builder.gateway(base_image=engines.BASE).reference

@@ -52,6 +52,24 @@ def built(path: Path, name: str | None = None, allow: list[str] | None = None) -
         yield made
 
 
+@contextlib.contextmanager
+def laid_out(
+    path: Path, name: str | None = None, allow: list[str] | None = None
+) -> "Iterator[tuple[Built, tuple[Path, Index]]]":
+    """Give the bundle at a path, built, and its files as a worker has them, with its index."""
+    import tempfile
+
+    from runtime.bundle import materialise
+    from runtime.bundle.blobs import BlobStore
+
+    with built(path, name, allow) as made, tempfile.TemporaryDirectory() as scratch:
+        blobs, target = BlobStore(Path(scratch) / "blobs"), Path(scratch) / "bundle"
+        for digest, place in made.files.items():
+            blobs.put_file(digest, place)
+        materialise.materialise(made.index, made.index_bytes, blobs, target)
+        yield made, (target, made.index)
+
+
 def tell(found: "Opened") -> None:
     """Say what was written, and what a person should know of it."""
     if found.written:

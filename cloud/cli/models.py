@@ -17,6 +17,7 @@ from cloud.cli import (
     listing,
     login,
     output,
+    profiling,
     variants,
     words,
 )
@@ -33,6 +34,7 @@ app.command("set")(describing.set_)
 app.command()(families.lineage)
 app.command()(diffing.diff)
 app.command()(deleting.delete)
+app.command()(profiling.profile)
 app.add_typer(aliases.app, name="alias")
 app.add_typer(variants.app, name="variants")
 
@@ -97,21 +99,14 @@ def check(
     This runs the bundle's own code, if it has any.
     """
     import json as jsons
-    import tempfile
 
-    from runtime.bundle import materialise
-    from runtime.bundle.blobs import BlobStore
     from runtime.errors import ModelError
     from runtime.inference import check as checks
     from runtime.inference.model import Model
 
-    with building.built(path, name, allow) as built, tempfile.TemporaryDirectory() as scratch:
-        blobs, target = BlobStore(Path(scratch) / "blobs"), Path(scratch) / "bundle"
-        for digest, place in built.files.items():
-            blobs.put_file(digest, place)
-        materialise.materialise(built.index, built.index_bytes, blobs, target)
-        model = Model.load(target, built.index)
-        found = checks.run_check(model, target, built.index)
+    with building.laid_out(path, name, allow) as (built, (target, index)):
+        model = Model.load(target, index)
+        found = checks.run_check(model, target, index)
     if json:
         plain = {"ok": found.ok, "text": found.text, "p95_ms": found.p95_ms}
         output.result(jsons.dumps({**plain, "bundle": built.digest}, indent=2))

@@ -77,9 +77,15 @@ class SpoolWriter:
     def sync(self) -> None:
         """Make what was appended survive a power cut too."""
         with self._lock:
-            if self._handle is not None:
-                os.fsync(self._handle)
-                files.fsync_directory(self._directory)
+            if self._handle is None:
+                return
+            handle = os.dup(self._handle)
+        # Without the lock: who appends, in a worker's event loop perhaps, must not wait for a disk.
+        try:
+            os.fsync(handle)
+            files.fsync_directory(self._directory)
+        finally:
+            os.close(handle)
 
     def close(self) -> None:
         """Give the segment up; the reader may then remove it. A later append begins another."""

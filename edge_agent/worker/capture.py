@@ -4,12 +4,10 @@ One thread of its own tells the agent about new records and makes them durable. 
 there are none.
 """
 
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -18,17 +16,12 @@ from edge_agent.worker.protocol import Start
 from runtime.batches import Record
 from runtime.clock import Clock
 from runtime.errors import InvalidError, SpaceError
-from runtime.inference.tensors import Array, Arrays
-from runtime.serving.dataplane import Origin, Prediction
+from runtime.serving import capture
+from runtime.serving.capture import Maker, Sampler
+from runtime.serving.served import Origin, Prediction
 
 log = logging.getLogger(__name__)
 
-MAX_OUTPUT_VALUES = 64
-"""Of each output; the rest is cut."""
-MAX_INPUT_VALUES = 16_384
-"""Of all inputs of a prediction together; larger ones are not captured, since half is no use."""
-MAX_TEXT_CHARS = 256
-MAX_ERROR_CHARS = 500
 TELL_S = 0.2
 """Spooled is sent at most this often."""
 SYNC_S = 0.8
@@ -56,7 +49,8 @@ class Recorder:
         self.dropped = 0
         """Records of requests that the spool had no room for."""
         self._dropped_told = 0
-        self._count = 0
+        self._sampler = Sampler(start.capture.inputs)
+        self._maker = Maker(start.module, start.bundle, start.model, start.version)
         self._thread = threading.Thread(target=self._keep, name="recorder", daemon=True)
         self._thread.start()
 
@@ -65,47 +59,16 @@ class Recorder:
 
         So a client has its answer all the same, and a source waits with its next input.
         """
-        capture, origin = self._start.capture, prediction.origin
-        outputs = inputs = None
-        if capture.outputs and prediction.outputs is not None:
-            outputs = {name: cut(array) for name, array in prediction.outputs.items()}
-        if self._is_sampled(prediction):
-            inputs = whole(prediction.inputs)
-        record = Record(
-            at=prediction.at,
-            module=self._start.module,
-            bundle=self._start.bundle,
-            model=self._start.model,
-            version=self._start.version,
-            latency_ms=prediction.latency_ms,
-            outputs=outputs,
-            inputs=inputs,
-            request=prediction.request,
-            source=None if origin is None else origin.source,
-            item=None if origin is None else origin.item,
-            position=None if origin is None else origin.position,
-            error=None if prediction.error is None else prediction.error[:MAX_ERROR_CHARS],
-        )
+        record = capture.record_of(prediction, self._maker, self._start.capture, self._sampler)
         try:
             self._append(record)
         except SpaceError:
-            if origin is not None:
+            if prediction.origin is not None:
                 raise
 
     def failed(self, origin: Origin, error: str) -> None:
         """Record an input that never reached the model; raise SpaceError without room."""
-        record = Record(
-            at=self._clock.now(),
-            module=self._start.module,
-            bundle=self._start.bundle,
-            model=self._start.model,
-            version=self._start.version,
-            latency_ms=0.0,
-            source=origin.source,
-            item=origin.item,
-            position=origin.position,
-            error=error[:MAX_ERROR_CHARS],
-        )
+        record = capture.record_of_failure(self._clock.now(), origin, error, self._maker)
         self._append(record)
 
     def after_sync(self, function: Callable[[], None]) -> None:
@@ -174,23 +137,10 @@ class Recorder:
         try:
             return self._spool.append(self._encoder.encode(record))
         except InvalidError:
-            if record.inputs is None and record.outputs is None:
+            less = capture.lessened(record)
+            if less is None:
                 raise
-        less = {"inputs": None} if record.inputs is not None else {"outputs": None}
         return self._append_what_fits(msgspec.structs.replace(record, **less))
-
-    def _is_sampled(self, prediction: Prediction) -> bool:
-        """Draw by what identifies the prediction, so that a repeated item has the same lot."""
-        fraction = self._start.capture.inputs
-        if not 0 < fraction < 1:
-            return fraction >= 1
-        if prediction.origin is not None:
-            key = f"{prediction.origin.source}\n{prediction.origin.item}"
-        else:
-            self._count += 1
-            key = prediction.request or f"{prediction.at}\n{self._count}"
-        lot = hashlib.blake2b(key.encode(errors="replace"), digest_size=8).digest()
-        return int.from_bytes(lot, "big") < fraction * 2**64
 
     def _keep(self) -> None:
         """Tell and sync while there is something to, at most so often."""
@@ -225,28 +175,6 @@ class Recorder:
             self._unsynced = str(error)
         else:
             self._unsynced = ""
-
-
-def cut(array: Array) -> Any:
-    """Return an output's values: nested as its shape says, or flat and cut if there are many."""
-    if array.size > MAX_OUTPUT_VALUES:
-        array = array.reshape(-1)[:MAX_OUTPUT_VALUES]
-    if array.dtype.kind in "OUS":
-        return _short(array.tolist())
-    return array.tolist()
-
-
-def whole(inputs: Arrays) -> dict[str, Any] | None:
-    """Return all inputs' values, nested; None if they are too many."""
-    if sum(array.size for array in inputs.values()) > MAX_INPUT_VALUES:
-        return None
-    return {name: array.tolist() for name, array in inputs.items()}
-
-
-def _short(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_short(value) for value in values]
-    return str(values)[:MAX_TEXT_CHARS]
 
 
 def _call_quietly(function: Callable[[], None]) -> None:

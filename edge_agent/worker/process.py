@@ -28,11 +28,15 @@ from runtime.bundle import index as bundle_index
 from runtime.bundle import variants
 from runtime.bundle.index import Index
 from runtime.clock import SystemClock
-from runtime.inference import check, tensors
+from runtime.inference import check
 from runtime.inference.model import Model
-from runtime.serving.dataplane import DataPlane, Origin
+from runtime.serving import measuring
+from runtime.serving.codec.client import CodecClient
+from runtime.serving.codec.places import SharedBody
+from runtime.serving.dataplane import DataPlane
 from runtime.serving.lane import Lane
-from runtime.serving.rest import Rest
+from runtime.serving.rest.app import Rest
+from runtime.serving.served import Origin
 from runtime.serving.server import Server
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ class Loaded:
     plane: DataPlane
     recorder: Recorder
     server: Server
+    codec: CodecClient
 
 
 class Worker:
@@ -159,6 +164,7 @@ class Worker:
         if self._loaded is not None:
             await self._chores.call(self._stop_pumps)
             await self._loaded.server.stop(DRAIN_S)
+            await self._loaded.codec.close()
             await self._chores.call(self._loaded.recorder.close)
         if self._writer is not None:
             self._writer.close()
@@ -172,16 +178,16 @@ class Worker:
         admission.admit(directory, index, order.allow)
         _limit_memory(index.resources.memory_mb)
         model = Model.load(directory, index)
-        _warm_up(model, directory, index)
+        measured = measuring.measure(model, measuring.sample(model.signature, directory, index))
         recorder = Recorder(
             SpoolWriter(Path(order.spool_directory)), order, SystemClock(), self._tell_spooled
         )
         plane = DataPlane(on_prediction=recorder.saw, clock=SystemClock())
-        plane.add(order.module, str(order.version), model)
+        plane.add(order.module, str(order.version), model, measured)
         listeners = [socket.socket(fileno=fd) for fd in order.listener_fds]
-        server = Server(Rest(plane), listeners)
-        server.start()
-        return Loaded(order, index, model, plane, recorder, server)
+        codec = CodecClient()
+        server = Server(Rest(plane, codec=codec, place=SharedBody), listeners)
+        return Loaded(order, index, model, plane, recorder, server, codec)
 
     def _start_sources(self, order: protocol.StartSources) -> None:
         self._stop_pumps()
@@ -261,18 +267,6 @@ def _limit_memory(memory_mb: int | None) -> None:
     if memory_mb is not None:
         most = (2 * memory_mb + 512) * MIB
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-
-
-def _warm_up(model: Model, directory: Path, index: Index) -> None:
-    """Run the model once; what the check has to say about it is not decided here."""
-    try:
-        inputs = tensors.zeros(model.signature)
-        if index.check is not None:
-            arrays = check.read_arrays(directory / index.check.inputs)
-            inputs = tensors.conform(model.signature, arrays)
-        model.predict(inputs)
-    except (errors.ModelError, errors.InvalidError) as error:
-        log.warning("warm-up failed", extra={"reason": str(error)})
 
 
 def _line(text: str) -> str:

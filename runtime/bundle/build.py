@@ -80,7 +80,7 @@ def build(directory: Path, uses: Mapping[str, Uses] | None = None) -> Built:
 
 _AS_WRITTEN = (
     "entry", "check", "resources", "sources", "tags", "description", "metadata", "card",
-    "providers", "outputs",
+    "providers", "outputs", "batching",
 )  # fmt: skip
 """What the index says as the author wrote it."""
 
@@ -174,6 +174,7 @@ def _step(directory: Path, step: StepSource) -> Step:
         raise InvalidError(field, own.name, "it is an ensemble: list its steps here instead")
     # What concerns a bundle that is deployed by itself says nothing here.
     bare = msgspec.structs.replace(own, files=(), check=None, sources=(), variants=(), only=())
+    bare = msgspec.structs.replace(bare, batching=None)
     return Step(step.name, step.directory, bare, step.inputs)
 
 
@@ -223,7 +224,8 @@ def _signature(source: Source, found: dict[str, Path], steps: tuple[Step, ...]) 
     """Return what the author says, what the graph says, or what the check's arrays show."""
     if source.kind == "ensemble":
         nodes = [ensemble.Node(step.name, step.inputs, step.index.signature) for step in steps]
-        return ensemble.wire(nodes, source.outputs).signature
+        # In the order of the index's canonical JSON, from which every reader wires them again.
+        return ensemble.wire(nodes, dict(sorted(source.outputs.items()))).signature
     if source.kind == "onnx":
         return _graph_signature(source.model, found)
     if source.signature is not None:

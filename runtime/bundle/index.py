@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from runtime import digests, messages
-from runtime.bundle import conditions, ensemble, names
+from runtime.bundle import batching, conditions, ensemble, names
+from runtime.bundle.batching import Batching as Batching  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import DataType as DataType  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import Signature as Signature  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import TensorSpec as TensorSpec  # noqa: PLC0414 - for those who import it here
@@ -57,6 +58,8 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Resident memory of the worker, MiB; None: no limit."""
     cpu: float | None = None
     """Cores; sets the number of inference threads (rounded up). None: one thread."""
+    timeout_s: float | None = None
+    """How long one call of an entry script may take in a server; None: 60 seconds."""
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -147,6 +150,8 @@ class Index(msgspec.Struct, frozen=True, omit_defaults=True):
     """Paths that no variant needs but the top level; () without variants."""
     providers: tuple[str, ...] = ()
     """onnxruntime's execution providers, best first; (): the CPU."""
+    batching: Batching | None = None
+    """None: requests are never put together."""
 
 
 def encode(index: Index) -> bytes:
@@ -203,6 +208,7 @@ def validate(index: Index) -> None:
         raise InvalidError(
             "requirements", len(index.requirements), f"list at most {MAX_REQUIREMENTS}"
         )
+    batching.require(index.batching, index.signature)
     _validate_variants(index.variants)
     for seen in (None, *index.variants):
         _validate_references(index, seen)

@@ -12,7 +12,16 @@ from typing import get_args
 from runtime.bundle import checksource, ensemblesource, fields, names, strictyaml, variantsource
 from runtime.bundle.ensemblesource import StepSource
 from runtime.bundle.fields import Fields
-from runtime.bundle.index import Check, DataType, Kind, Resources, Signature, TensorSpec, Variant
+from runtime.bundle.index import (
+    Batching,
+    Check,
+    DataType,
+    Kind,
+    Resources,
+    Signature,
+    TensorSpec,
+    Variant,
+)
 from runtime.errors import InvalidError
 
 SOURCE_NAME = fields.DOCUMENT
@@ -53,6 +62,7 @@ class Source:
     """Of kind ensemble."""
     outputs: dict[str, str]
     """Of kind ensemble: output to STEP.OUTPUT; {}: all that no step takes."""
+    batching: Batching | None
 
 
 def read_source(directory: Path) -> Source:
@@ -97,12 +107,14 @@ def parse_source(data: bytes) -> Source:
         variants=variantsource.read(top, kind),
         steps=ensemblesource.steps(top, kind),
         outputs=ensemblesource.outputs(top),
+        batching=_batching(top),
     )
 
 
 _KEYS = (
     "name", "kind", "model", "entry", "signature", "requirements", "check", "resources",
     "sources", "tags", "metadata", "card", "description", "providers", "variants", "ensemble",
+    "batching",
 )  # fmt: skip
 
 
@@ -182,12 +194,30 @@ def _requirements(top: Fields) -> str:
 
 
 def _resources(top: Fields) -> Resources:
-    resources = top.fields("resources", ("memory_mb", "cpu"))
+    resources = top.fields("resources", ("memory_mb", "cpu", "timeout_s"))
     memory_mb = resources.number("memory_mb", above=0)
     if memory_mb is not None and not isinstance(memory_mb, int):
         raise InvalidError("resources.memory_mb", memory_mb, "give whole MiB")
     cpu = resources.number("cpu", above=0)
-    return Resources(memory_mb=memory_mb, cpu=None if cpu is None else float(cpu))
+    timeout_s = resources.number("timeout_s", above=0)
+    return Resources(
+        memory_mb=memory_mb,
+        cpu=None if cpu is None else float(cpu),
+        timeout_s=None if timeout_s is None else float(timeout_s),
+    )
+
+
+def _batching(top: Fields) -> Batching | None:
+    if "batching" not in top:
+        return None
+    batching = top.fields("batching", ("max_size", "max_delay_ms"))
+    max_size = batching.number("max_size", above=0)
+    if max_size is None:
+        raise InvalidError("batching.max_size", None, "write max_size: the rows of a batch at most")
+    if not isinstance(max_size, int):
+        raise InvalidError("batching.max_size", max_size, "give whole rows")
+    delay_ms = batching.number("max_delay_ms", above=0, inclusive=True)
+    return Batching(max_size=max_size, max_delay_ms=float(delay_ms or 0.0))
 
 
 def _texts(top: Fields, key: str) -> dict[str, str]:

@@ -9,12 +9,17 @@ A file that cannot be read changes nothing: the gateway goes on with what it had
 status. Keys are held as SHA-256 (hex), so the file tells nobody one.
 """
 
+import math
+import re
+
 import msgspec
 
 from runtime.errors import InvalidError
 
 MAX_CONFIG_BYTES = 1 << 20
 WEIGHT_TOTAL = 100
+_BACKEND = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,3 +144,28 @@ def _require_sane(config: Config) -> None:
     ):
         if not 0 <= fraction <= 1:
             raise InvalidError(field, fraction, "use 0 to 1")
+    _require_sane_numbers(config)
+    _require_sane_words(config)
+
+
+def _require_sane_words(config: Config) -> None:
+    for revision in config.revisions:
+        for backend in (*revision.backends, *revision.grpc_backends):
+            if not _BACKEND.fullmatch(backend):
+                raise InvalidError("backends", backend, "write HOST:PORT, or [IPV6]:PORT")
+    for key in config.keys:
+        if not _SHA256.fullmatch(key.sha256):
+            raise InvalidError(f"keys.{key.name}.sha256", key.sha256, "use 64 hex digits")
+
+
+def _require_sane_numbers(config: Config) -> None:
+    limits = [key.limit for key in config.keys if key.limit is not None]
+    for field, number, least in (
+        ("generation", config.generation, 0),
+        ("timeout_s", config.timeout_s, 0.001),
+        ("max_body_bytes", config.max_body_bytes, 1),
+        *(("limit.per_s", limit.per_s, 1e-6) for limit in limits),
+        *(("limit.burst", limit.burst, 1) for limit in limits),
+    ):
+        if not least <= number < math.inf:
+            raise InvalidError(field, number, f"use at least {least}")

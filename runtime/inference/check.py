@@ -1,17 +1,20 @@
 """The bundle's own acceptance test: golden inputs must give golden outputs, fast enough, here."""
 
+import logging
 import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from runtime.bundle.index import Check, Index
+from runtime.bundle.index import Check, Index, Signature
 from runtime.errors import InvalidError, ModelError
 from runtime.inference import tensors
-from runtime.inference.model import Model
 from runtime.inference.tensors import Array, Arrays
+
+log = logging.getLogger(__name__)
 
 RUNS = 20
 """How often the inputs are run for the latency; fewer, but FEWEST, once BUDGET_S is used up."""
@@ -30,18 +33,27 @@ class CheckResult:
     p95_ms: float
 
 
-def run_check(model: Model, directory: Path, index: Index) -> CheckResult:
+class Checked(Protocol):
+    """What is checked; runtime.inference.model.Model is one."""
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        ...
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        """Run once; raise ModelError."""
+        ...
+
+
+def run_check(model: Checked, directory: Path, index: Index) -> CheckResult:
     """Run the bundle's check; a bundle without one passes."""
     check = index.check
     if check is None:
         return CheckResult(ok=True, text="the bundle has no check", p95_ms=0.0)
     p95_ms = 0.0
     try:
-        inputs = tensors.conform(model.signature, read_arrays(directory / check.inputs))
-        outputs = model.predict(inputs)
-        if check.outputs is not None:
-            compare(check, read_arrays(directory / check.outputs), outputs)
-        p95_ms = measure(model, inputs)
+        p95_ms = measure(model, _run(model, directory, check))
     except (ModelError, InvalidError) as error:
         return CheckResult(ok=False, text=str(error), p95_ms=p95_ms)
     measured = f"p95 is {p95_ms:.1f} ms"
@@ -52,6 +64,34 @@ def run_check(model: Model, directory: Path, index: Index) -> CheckResult:
             p95_ms=p95_ms,
         )
     return CheckResult(ok=True, text=measured, p95_ms=p95_ms)
+
+
+def require(model: Checked, directory: Path, index: Index) -> None:
+    """Raise ModelError unless the model gives what its check says; how fast does not matter."""
+    if index.check is not None:
+        try:
+            _run(model, directory, index.check)
+        except InvalidError as error:
+            raise ModelError(str(error)) from error
+
+
+def sample(signature: Signature, directory: Path, index: Index) -> Arrays:
+    """Return inputs to try a model with: its check's, else zeros."""
+    if index.check is not None:
+        try:
+            return tensors.conform(signature, read_arrays(directory / index.check.inputs))
+        except InvalidError as error:
+            log.warning("check has no fitting inputs", extra={"reason": str(error)})
+    return tensors.zeros(signature)
+
+
+def _run(model: Checked, directory: Path, check: Check) -> Arrays:
+    """Return the check's inputs, which have given its outputs."""
+    inputs = tensors.conform(model.signature, read_arrays(directory / check.inputs))
+    outputs = model.predict(inputs)
+    if check.outputs is not None:
+        compare(check, read_arrays(directory / check.outputs), outputs)
+    return inputs
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -85,7 +125,7 @@ def compare(check: Check, wanted: Arrays, got: Arrays) -> None:
             )
 
 
-def measure(model: Model, inputs: Arrays) -> float:
+def measure(model: Checked, inputs: Arrays) -> float:
     """Return the 95th percentile of the latency of these inputs here, in milliseconds."""
     taken: list[float] = []
     started = time.perf_counter()

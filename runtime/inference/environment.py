@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
-from packaging.tags import sys_tags
+from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from runtime.bundle.index import Index
@@ -69,12 +69,15 @@ def _unmet(requirement: Requirement) -> str | None:
     return None if met else f"there is {found}"
 
 
-def choose(paths: Iterable[str]) -> list[str]:
-    """Return the best wheel here of each package that a bundle has wheels of, by path.
+def choose(
+    paths: Iterable[str], tags: Iterable[Tag] | None = None, where: str | None = None
+) -> list[str]:
+    """Return the best wheel of each package that a bundle has wheels of, by path.
 
-    Raises ModelError if a name is no wheel's, or no wheel of a package fits this machine.
+    For this machine, or for the one that takes wheels of these `tags`, best first, and that errors
+    call `where`. Raises ModelError if a name is no wheel's, or no wheel of a package fits.
     """
-    order = {tag: place for place, tag in enumerate(sys_tags())}
+    order = {tag: place for place, tag in enumerate(sys_tags() if tags is None else tags)}
     best: dict[str, tuple[int, str]] = {}
     others: dict[str, str] = {}
     for path in paths:
@@ -91,7 +94,7 @@ def choose(paths: Iterable[str]) -> list[str]:
         others.setdefault(name, path)
     unfit = [path for name, path in others.items() if name not in best]
     if unfit:
-        here = f"Python {platform.python_version()} on {platform.machine()}"
+        here = where or f"Python {platform.python_version()} on {platform.machine()}"
         raise ModelError(f"{unfit[0]}: no wheel of it fits {here}: add one")
     return sorted(path for _, path in best.values())
 

@@ -6,9 +6,8 @@ python   no        yes: run() makes the outputs, which must fit the signature
 ensemble no        no: each step is a model of its own
 """
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,14 @@ from runtime.bundle import onnxfile
 from runtime.bundle.index import Index, Signature, TensorSpec
 from runtime.errors import InvalidError, ModelError
 from runtime.inference import environment, tensors
-from runtime.inference.ensemble import Ensemble
+from runtime.inference.ensemble import Ensemble, Part
 from runtime.inference.entry import Context, Entry
 from runtime.inference.session import CPU, Session
 from runtime.inference.tensors import Arrays
+
+OUT_OF_MEMORY = "out of memory: raise resources.memory_mb, or send less"
+PLATFORMS = {"onnx": "onnxruntime_onnx", "python": "python", "ensemble": "ensemble"}
+"""Triton's names for what runs a kind of bundle."""
 
 
 class Model:
@@ -37,7 +40,7 @@ class Model:
         self.signature: Signature = index.signature
         self.entry = entry
         scripted = entry is not None and entry.has_run
-        self.callers = 1 if scripted else callers
+        self.callers = entry.callers if entry is not None and scripted else callers
         """How many may call `predict` at once: a script is not asked to be thread-safe."""
         self.output_names: tuple[str, ...] | None = (
             None
@@ -45,14 +48,24 @@ class Model:
             else tuple(spec.name for spec in self.signature.outputs)
         )
         """What may be asked for; None: a script before a graph gives what it likes."""
+        self.inline = not scripted and (graph is None or graph.inline)
+        """Whether any thread may call `predict`, and it only computes."""
+        self.streams = entry is not None and entry.streams
+        self.batching = index.batching
+        self.platform = PLATFORMS[index.kind]
         self._graph = graph
 
     @staticmethod
-    def load(directory: Path, index: Index) -> "Model":
-        """Load the bundle in `directory`; raise ModelError if it is not what `index` says."""
+    def load(
+        directory: Path, index: Index, load_step: "Callable[[Path, Index], Part] | None" = None
+    ) -> "Model":
+        """Load the bundle in `directory`; raise ModelError if it is not what `index` says.
+
+        `load_step` loads the steps of an ensemble; by default this does, all in one process.
+        """
         threads = max(1, math.ceil(index.resources.cpu or 1))
         if index.kind == "ensemble":
-            return _ensemble(directory, index)
+            return _ensemble(directory, index, load_step or Model.load)
         session = None if index.kind == "python" else _session(directory, index, threads)
         entry = None
         if index.entry is not None:
@@ -72,11 +85,28 @@ class Model:
             if self.entry is None or not self.entry.has_run:
                 assert self._graph is not None
                 return self._graph.run(inputs, outputs)
-            given = self.entry.run(inputs)
-            if self._graph is None:
-                given = tensors.conform_outputs(self.signature, given)
+            return self._chosen(self.entry.run(inputs), outputs)
         except MemoryError as error:
-            raise ModelError("out of memory: raise resources.memory_mb, or send less") from error
+            raise ModelError(OUT_OF_MEMORY) from error
+
+    def stream(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Iterator[Arrays]:
+        """Yield the pieces of an answer, each as `predict` returns it.
+
+        There is one, unless the script's run() yields.
+        """
+        if self.entry is None or not self.entry.has_run:
+            yield self.predict(inputs, outputs)
+            return
+        try:
+            for piece in self.entry.stream(inputs):
+                yield self._chosen(piece, outputs)
+        except MemoryError as error:
+            raise ModelError(OUT_OF_MEMORY) from error
+
+    def _chosen(self, given: Arrays, outputs: Sequence[str] | None) -> Arrays:
+        """Return what was asked for of what a script gave, checked."""
+        if self._graph is None:
+            given = tensors.conform_outputs(self.signature, given)
         if outputs is None:
             return given
         for name in outputs:
@@ -84,23 +114,32 @@ class Model:
                 raise InvalidError("outputs", name, f"the model gives {', '.join(given)}")
         return {name: given[name] for name in outputs}
 
+    def close(self) -> None:
+        """Let go of threads and processes."""
+        if isinstance(self._graph, Ensemble):
+            self._graph.close()
 
-def _ensemble(directory: Path, index: Index) -> Model:
+
+def _ensemble(directory: Path, index: Index, load_step: Callable[[Path, Index], Part]) -> Model:
     """Return a model of models, each loaded from its own directory."""
-    models = {}
-    for step in index.steps:
-        place, own = directory / step.directory, bundle_index.step_index(index, step)
-        try:
-            models[step.name] = Model.load(place, own)
-        except ModelError as error:
-            raise ModelError(f"step {step.name}: {error}") from error
-    steps = {name: functools.partial(_conforming, model) for name, model in models.items()}
-    wired = Ensemble(bundle_index.wiring(index), steps)
-    return Model(index, wired, None, min(model.callers for model in models.values()))
-
-
-def _conforming(model: Model, inputs: Arrays) -> Arrays:
-    return model.predict(tensors.conform(model.signature, inputs))
+    models: dict[str, Part] = {}
+    try:
+        for step in index.steps:
+            place, own = directory / step.directory, bundle_index.step_index(index, step)
+            try:
+                models[step.name] = load_step(place, own)
+            except ModelError as error:
+                raise ModelError(f"step {step.name}: {error}") from error
+    except ModelError:
+        for model in models.values():
+            model.close()
+        raise
+    return Model(
+        index,
+        Ensemble(bundle_index.wiring(index), models),
+        None,
+        min(model.callers for model in models.values()),
+    )
 
 
 def _session(directory: Path, index: Index, threads: int) -> Session:

@@ -64,6 +64,8 @@ _NOISE = re.compile(
 class Session:
     """One loaded model. `run` may be called from several threads at once."""
 
+    inline = True
+
     def __init__(
         self,
         path: Path,

@@ -68,7 +68,7 @@ def decode(tensor: TensorIn, spec: TensorSpec) -> Array:
     field = f"inputs[{tensor.name}]"
     if tensor.datatype != spec.datatype:
         raise InvalidError(f"{field}.datatype", tensor.datatype, f"the model takes {spec.datatype}")
-    _fit(f"{field}.shape", tensor.shape, spec)
+    require_shape(f"{field}.shape", tensor.shape, spec)
     count = math.prod(tensor.shape)
     if count > MAX_ELEMENTS:
         raise InvalidError(f"{field}.shape", tensor.shape, f"send at most {MAX_ELEMENTS} values")
@@ -149,13 +149,28 @@ def require_names(given: Sequence[str] | Mapping[str, Any], wanted: Mapping[str,
     for name in given:
         if name not in wanted:
             raise InvalidError("inputs", name, f"the model takes {_listed(wanted)}")
-    if len(given) != len(wanted):
+    if len(given) != len(wanted) or len(set(given)) != len(given):
         names = list(given)
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise InvalidError("inputs", twice[0], "send each input once")
         missing = [name for name in wanted if name not in names]
         raise InvalidError("inputs", names, f"send {_listed(missing)} too")
+
+
+def require_shape(field: str, shape: tuple[int, ...], spec: TensorSpec) -> None:
+    """Raise InvalidError unless a shape is one that the model takes."""
+    # A plain loop: this is on the way of every request.
+    if len(shape) == len(spec.shape) <= MAX_DIMENSIONS:
+        for size, wanted in zip(shape, spec.shape, strict=True):
+            if not 0 <= size <= MAX_ELEMENTS or (wanted not in (size, -1)):
+                break
+        else:
+            return
+    fix = f"the model takes {list(spec.shape)}"
+    if max(shape, default=0) > MAX_ELEMENTS:
+        fix = f"send at most {MAX_ELEMENTS} values"
+    raise InvalidError(field, list(shape), fix)
 
 
 def encode(name: str, array: Array) -> TensorOut:
@@ -185,19 +200,6 @@ def zeros(signature: Signature) -> Arrays:
         )
         for spec in signature.inputs
     }
-
-
-def _fit(field: str, shape: tuple[int, ...], spec: TensorSpec) -> None:
-    fits = (
-        len(shape) == len(spec.shape)
-        and len(shape) <= MAX_DIMENSIONS
-        and all(
-            size >= 0 and wanted in {-1, size}
-            for size, wanted in zip(shape, spec.shape, strict=True)
-        )
-    )
-    if not fits:
-        raise InvalidError(field, list(shape), f"the model takes {list(spec.shape)}")
 
 
 def _floats(field: str, values: Any, array: Array, dtype: np.dtype[Any]) -> Array:
@@ -252,7 +254,7 @@ def _conform(spec: TensorSpec, value: Any) -> Array:
     dtype = DTYPES[spec.datatype]
     if array.ndim == len(spec.shape) - 1 and spec.shape[0] in {-1, 1}:
         array = array[np.newaxis]
-    _fit(f"{field}.shape", array.shape, spec)
+    require_shape(f"{field}.shape", array.shape, spec)
     if array.dtype == dtype:
         return array
     if spec.datatype == "BYTES":

@@ -1,278 +1,297 @@
-"""The Open Inference Protocol v2, once, whatever carries it.
+"""Models by name and version, and how to ask them, whatever carries the question.
 
-Transports decode a request into the structs below, call a DataPlane, and encode what it returns or
-raises. Every prediction that reaches a model, good or bad, is shown to `on_prediction` before its
-answer leaves; a request that is refused before (InvalidError, UnknownModelError, BusyError) is not.
+Transports decode bytes to arrays, call a DataPlane, and encode what it returns or raises. A model
+measured to be quick runs in the event loop (`run_now`); every other one has a queue and threads of
+its own (`run`, `stream`). Every prediction that reaches a model, good or bad, is shown to
+`on_prediction` before its answer leaves; a request that is refused before (InvalidError,
+UnknownModelError, BusyError, …) is not.
 """
 
-import importlib.metadata
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import weakref
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
-import msgspec
-
-from runtime.bundle.index import Signature, TensorSpec
-from runtime.clock import Clock
+from runtime.clock import Clock, SystemClock
 from runtime.errors import InvalidError, ModelError
 from runtime.inference import tensors
 from runtime.inference.tensors import Arrays
-from runtime.serving.errors import UnknownModelError
-from runtime.serving.lane import Lane
+from runtime.serving import turns
+from runtime.serving.batching import Rules
+from runtime.serving.catalogue import Catalogue
+from runtime.serving.errors import DeadlineError
+from runtime.serving.measuring import UNMEASURED, Measured
+from runtime.serving.metrics import Meter
+from runtime.serving.performing import Performer, explained
+from runtime.serving.replies import Carrier, LoopReply, StreamReply, ThreadReply
+from runtime.serving.served import (
+    NO_ASK,
+    Ask,
+    OnPrediction,
+    Origin,
+    Prediction,
+    Predictor,
+    Served,
+)
+from runtime.serving.turns import Turns, Work
 
-SERVER_NAME = "packhorse"
-PLATFORM = "onnxruntime_onnx"
-"""Triton's name for what runs ONNX files here."""
 MAX_ID_CHARS = 256
+QUEUE_LIMIT = 256
+POLL_S = 0.02
+EXPIRED = "the request waited too long: nobody expects its answer any more"
 
 
-class Predictor(Protocol):
-    """What can be served; runtime.inference.model.Model is one."""
-
-    @property
-    def signature(self) -> Signature:
-        """What it takes and gives."""
-        ...
-
-    @property
-    def callers(self) -> int:
-        """How many may call `predict` at once."""
-        ...
-
-    @property
-    def output_names(self) -> tuple[str, ...] | None:
-        """What may be asked for; None: only known once it ran."""
-        ...
-
-    def predict(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
-        """Return the named outputs, or all; raise ModelError, or InvalidError for a name."""
-        ...
-
-
-class OutputRequest(msgspec.Struct, frozen=True):
-    """One output that a client wants."""
-
-    name: str
-    parameters: dict[str, Any] = {}
-
-
-class InferRequest(msgspec.Struct, frozen=True):
-    """What a client asks; parameters are taken and have no meaning here."""
-
-    inputs: list[tensors.TensorIn]
-    id: str | None = None
-    outputs: list[OutputRequest] | None = None
-    parameters: dict[str, Any] = {}
-
-
-class InferResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer."""
-
-    model_name: str
-    model_version: str
-    outputs: list[tensors.TensorOut]
-    id: str | None = None
-    """That of the request, if it had one."""
-
-
-class ServerMetadata(msgspec.Struct, frozen=True):
-    """What this server is."""
-
-    name: str
-    version: str
-    extensions: tuple[str, ...]
-
-
-class ModelMetadata(msgspec.Struct, frozen=True):
-    """What a model takes and gives."""
-
-    name: str
-    versions: tuple[str, ...]
-    platform: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the input of a prediction came from, when it was no request."""
-
-    source: str
-    item: str
-    position: str | None
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """One run of a model."""
-
-    model: str
-    version: str
-    at: float
-    """When it began, seconds since 1970."""
-    latency_ms: float
-    """In the model alone, without waiting for its turn."""
-    inputs: Arrays
-    outputs: Arrays | None
-    """None: it failed."""
-    error: str | None
-    request: str | None
-    origin: Origin | None
-
-
-@dataclass(frozen=True)
-class _Served:
-    name: str
-    version: str
-    model: Predictor
-    specs: Mapping[str, TensorSpec]
-    lane: Lane
-
-
-class DataPlane:
-    """Models by name and version, and how to ask them."""
+class DataPlane(Catalogue):
+    """Models that can be asked."""
 
     def __init__(
-        self, *, on_prediction: Callable[[Prediction], None], clock: Clock, queue_limit: int = 256
+        self,
+        *,
+        on_prediction: OnPrediction | None = None,
+        clock: Clock | None = None,
+        queue_limit: int = QUEUE_LIMIT,
     ) -> None:
         """Make an empty one.
 
-        `on_prediction` is called in the model's thread. What it raises reaches whoever asked, in
-        place of the answer.
+        `on_prediction` is called where the model ran: in its thread, or in the event loop. What it
+        raises reaches whoever asked, in place of the answer.
         """
-        self._on_prediction, self._clock, self._queue_limit = on_prediction, clock, queue_limit
-        self._models: dict[str, dict[str, _Served]] = {}
+        super().__init__()
+        self._on_prediction, self._clock = on_prediction, clock or SystemClock()
+        self._queue_limit = queue_limit
+        self._carrier: Carrier | None = None
+        self.meter = Meter()
+        self.meter.queues = self._queues
 
-    def add(self, name: str, version: str, model: Predictor) -> None:
-        """Serve a model; its name alone means the version added last."""
-        lane = Lane(name, threads=model.callers, queue_limit=self._queue_limit)
-        self._models.setdefault(name, {})[version] = _Served(
-            name=name,
-            version=version,
-            model=model,
-            specs={spec.name: spec for spec in model.signature.inputs},
-            lane=lane,
+    # Models ---------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        version: str,
+        model: Predictor,
+        measured: Measured = UNMEASURED,
+        *,
+        bundle: str = "",
+    ) -> Served | None:
+        """Serve a model, from now on also by its name alone; return what it takes the place of.
+
+        `bundle` is its digest, for the records of its predictions.
+        """
+        performer = Performer(
+            model, self._on_prediction, self._clock, name=name, version=version, bundle=bundle
         )
+        waits = Turns(
+            name,
+            performer.perform,
+            threads=model.callers,
+            queue_limit=self._queue_limit,
+            rules=_rules(model),
+            tally=self.meter.tally(name, version, "threads"),
+        )
+        tally = self.meter.tally(name, version)
+        served = Served(
+            name, version, model, measured=measured, turns=waits, tally=tally, bundle=bundle
+        )
+        weakref.finalize(served, _let_go, waits, model).atexit = False
+        return self.put(served)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the models' threads once what waits is done."""
-        for versions in self._models.values():
-            for served in versions.values():
-                served.lane.close(timeout_s)
+        for served in self.served:
+            served.turns.close(timeout_s)
+            served.model.close()
 
-    @property
-    def ready(self) -> bool:
-        """Say whether there is anything to ask."""
-        return bool(self._models)
-
-    def model_ready(self, name: str, version: str | None = None) -> bool:
-        """Say whether a model may be asked; raise UnknownModelError if there is none."""
-        self._find(name, version)
+    async def drain(self, timeout_s: float) -> bool:
+        """Welcome no new work, and wait until what is here is done; say whether it is in time."""
+        self.draining = True
+        deadline = time.monotonic() + timeout_s
+        while not all(served.turns.idle for served in self.served):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POLL_S)
         return True
 
-    def metadata(self) -> ServerMetadata:
-        """Return what this server is."""
-        return ServerMetadata(
-            name=SERVER_NAME, version=importlib.metadata.version("packhorse"), extensions=()
-        )
+    # Asking ---------------------------------------------------------------------------------------
 
-    def model_metadata(self, name: str, version: str | None = None) -> ModelMetadata:
-        """Return what a model takes and gives; raise UnknownModelError if there is none."""
-        served = self._find(name, version)
-        signature = served.model.signature
-        return ModelMetadata(
-            name=name,
-            versions=tuple(self._models[name]) if version is None else (version,),
-            platform=PLATFORM,
-            inputs=signature.inputs,
-            outputs=signature.outputs,
-        )
+    def run_now(
+        self,
+        served: Served,
+        inputs: Arrays,
+        wanted: Sequence[str] | None = None,
+        ask: Ask = NO_ASK,
+    ) -> Arrays:
+        """Return the answer of a quick model, in this thread; for inputs that `served.fits`.
 
-    async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
-        """Return the model's answer.
-
-        Raises UnknownModelError, InvalidError (the request's fault), ModelError (the model's fault)
-        or BusyError (too many wait).
+        Raises InvalidError, ModelError, or what `on_prediction` raises.
         """
-        served = self._find(name, version)
-        return await served.lane.call(lambda: self._answer(served, request))
+        tally = served.tally
+        at = 0.0 if self._on_prediction is None else self._clock.now()
+        started = time.perf_counter()
+        try:
+            if wanted is not None:
+                served.require_outputs(wanted)
+            outputs = served.predict(inputs, wanted)
+        except (ModelError, InvalidError, MemoryError) as error:
+            failure = explained(error)
+            tally.failed(turns.kind_of(failure))
+            if isinstance(failure, ModelError):
+                taken_s = time.perf_counter() - started
+                self._show(served, inputs, ask, at=at, taken_s=taken_s, error=str(failure))
+            raise failure from error
+        taken_s = time.perf_counter() - started
+        tally.requests += 1
+        tally.run.observe(taken_s)
+        if self._on_prediction is not None:
+            self._show(served, inputs, ask, at=at, taken_s=taken_s, outputs=outputs)
+        return outputs
+
+    async def run(
+        self,
+        served: Served,
+        inputs: Arrays,
+        wanted: Sequence[str] | None = None,
+        ask: Ask = NO_ASK,
+    ) -> Arrays:
+        """Return the model's answer, once it is its turn. Cancelled, it does not begin.
+
+        Raises InvalidError (the request's fault), ModelError (the model's), BusyError (too many
+        wait), DeadlineError, NotReadyError (it was unloaded), or what `on_prediction` raises.
+        """
+        if served.quick and served.fits(inputs):
+            return self.run_now(served, inputs, wanted, ask)
+        loop = asyncio.get_running_loop()
+        carrier = self._carrier
+        if carrier is None or carrier.loop is not loop:
+            carrier = self._carrier = Carrier(loop)
+        reply = LoopReply(carrier)
+        work = self._queue(served, inputs, wanted, ask, reply)
+        timer = _at(loop, ask.deadline, _expire, reply.future)
+        try:
+            return await reply.future
+        except (asyncio.CancelledError, DeadlineError) as error:
+            served.turns.drop(work)
+            if not work.begun:
+                kind = "deadline" if isinstance(error, DeadlineError) else "cancelled"
+                served.tally.failed(kind)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def stream(
+        self,
+        served: Served,
+        inputs: Arrays,
+        wanted: Sequence[str] | None = None,
+        ask: Ask = NO_ASK,
+    ) -> AsyncIterator[Arrays]:
+        """Yield the pieces of the model's answer as they come; one, unless it `streams`.
+
+        Raises what `run` raises, also between pieces.
+        """
+        if not served.streams:
+            yield await self.run(served, inputs, wanted, ask)
+            return
+        loop = asyncio.get_running_loop()
+        reply = StreamReply(loop)
+        work = self._queue(served, inputs, wanted, ask, reply)
+        timer = _at(loop, ask.deadline, reply.leave, DeadlineError(EXPIRED))
+        try:
+            while (piece := await reply.next()) is not None:
+                yield piece
+        finally:
+            reply.leave()
+            served.turns.drop(work)
+            if timer is not None:
+                timer.cancel()
 
     def predict(self, name: str, inputs: Mapping[str, Any], origin: Origin) -> Arrays:
         """Return what a model makes of arrays that a source gave; it waits for its turn.
 
         Raises UnknownModelError, InvalidError, ModelError, or what `on_prediction` raises.
         """
-        served = self._find(name, None)
-        arrays = tensors.conform(served.model.signature, inputs)
-        return served.lane.wait_for(lambda: self._run(served, arrays, None, None, origin))
+        served = self.find(name)
+        arrays = tensors.conform(served.signature, inputs)
+        reply = ThreadReply()
+        work = served.work(arrays, None, NO_ASK, reply=reply, origin=origin)
+        served.turns.put(work, bounded=False)
+        return reply.future.result()
 
-    def _answer(self, served: _Served, request: InferRequest) -> InferResponse:
-        if request.id is not None and len(request.id) > MAX_ID_CHARS:
-            raise InvalidError("id", request.id, f"use at most {MAX_ID_CHARS} characters")
-        tensors.require_names([tensor.name for tensor in request.inputs], served.specs)
-        inputs = {
-            tensor.name: tensors.decode(tensor, served.specs[tensor.name])
-            for tensor in request.inputs
-        }
-        outputs = self._run(served, inputs, _wanted(served, request), request.id, None)
-        return InferResponse(
-            model_name=served.name,
-            model_version=served.version,
-            outputs=[tensors.encode(name, array) for name, array in outputs.items()],
-            id=request.id,
-        )
-
-    def _run(
+    def _queue(
         self,
-        served: _Served,
+        served: Served,
         inputs: Arrays,
         wanted: Sequence[str] | None,
-        request: str | None,
-        origin: Origin | None,
-    ) -> Arrays:
-        at = self._clock.now()
-        started = time.perf_counter()
-        outputs: Arrays | None = None
-        failure: ModelError | None = None
+        ask: Ask,
+        reply: LoopReply | StreamReply,
+    ) -> Work:
         try:
-            outputs = served.model.predict(inputs, wanted)
-        except ModelError as error:
-            failure = error
-        self._on_prediction(
-            Prediction(
-                model=served.name,
-                version=served.version,
-                at=at,
-                latency_ms=(time.perf_counter() - started) * 1000,
-                inputs=inputs,
-                outputs=outputs,
-                error=None if failure is None else str(failure),
-                request=request,
-                origin=origin,
+            if wanted is not None:
+                served.require_outputs(wanted)
+            if ask.deadline is not None and ask.deadline <= time.monotonic():
+                raise DeadlineError(EXPIRED)
+            work = served.work(inputs, wanted, ask, reply=reply)
+            served.turns.put(work)
+        except turns.REFUSALS as error:
+            served.tally.failed(turns.kind_of(error))
+            raise
+        return work
+
+    def _show(
+        self,
+        served: Served,
+        inputs: Arrays,
+        ask: Ask,
+        *,
+        at: float,
+        taken_s: float,
+        outputs: Arrays | None = None,
+        error: str | None = None,
+    ) -> None:
+        if self._on_prediction is not None:
+            self._on_prediction(
+                Prediction(
+                    model=served.name,
+                    version=served.version,
+                    at=at,
+                    latency_ms=taken_s * 1000,
+                    inputs=inputs,
+                    outputs=outputs,
+                    error=error,
+                    request=ask.request,
+                    origin=None,
+                    trace=ask.trace,
+                    bundle=served.bundle,
+                )
             )
-        )
-        if failure is not None:
-            raise failure
-        assert outputs is not None
-        return outputs
 
-    def _find(self, name: str, version: str | None) -> _Served:
-        versions = self._models.get(name, {})
-        served = next(reversed(versions.values()), None) if version is None else None
-        served = served or versions.get(version or "")
-        if served is None:
-            known = [f"{name} version {v}" for name, vs in self._models.items() for v in vs]
-            raise UnknownModelError(name, version, known)
-        return served
+    def _queues(self) -> dict[tuple[str, str], int]:
+        return {(each.name, each.version): each.turns.waiting for each in self.served}
 
 
-def _wanted(served: _Served, request: InferRequest) -> list[str] | None:
-    """Return the outputs asked for; raise InvalidError for one that the model does not give."""
-    if not request.outputs:
+def _rules(model: Predictor) -> Rules | None:
+    batching = model.batching
+    if batching is None or model.streams:
         return None
-    names = [output.name for output in request.outputs]
-    known = served.model.output_names
-    for name in names:
-        if known is not None and name not in known:
-            raise InvalidError("outputs", name, f"the model gives {', '.join(known)}")
-    return names
+    return Rules(batching.max_size, batching.max_delay_ms / 1000)
+
+
+def _at(
+    loop: asyncio.AbstractEventLoop, deadline: float | None, function: Any, argument: Any
+) -> asyncio.TimerHandle | None:
+    if deadline is None:
+        return None
+    return loop.call_later(max(0.0, deadline - time.monotonic()), function, argument)
+
+
+def _expire(future: "asyncio.Future[Arrays]") -> None:
+    if not future.done():
+        future.set_exception(DeadlineError(EXPIRED))
+
+
+def _let_go(waits: Turns, model: Predictor) -> None:
+    """Close what nobody can ask any more; called when the last who could lets go of it."""
+    waits.close(timeout_s=0.0)
+    model.close()

@@ -14,7 +14,7 @@ from runtime.batches import Record
 from runtime.clock import SystemClock
 from runtime.errors import SpaceError
 from runtime.messages import Capture
-from runtime.serving.dataplane import Origin, Prediction
+from runtime.serving.served import Origin, Prediction
 from tests.support.brokers import eventually
 
 ORIGIN = Origin(source="directory:", item="a.npy", position="p1")

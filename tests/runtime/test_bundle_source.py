@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runtime.bundle import source
-from runtime.bundle.index import Check, Resources, Signature, TensorSpec
+from runtime.bundle.index import Batching, Check, Resources, Signature, TensorSpec
 from runtime.errors import InvalidError
 
 PYTHON = "name: wear\nkind: python\nentry: score.py\n"
@@ -21,7 +21,8 @@ def test_all_that_an_author_may_say_is_read() -> None:
         + """
 entry: src/score.py
 check: {inputs: golden/in.npz, outputs: golden/out.npz, rtol: 1e-3, atol: 0, p95_ms: 50}
-resources: {memory_mb: 256, cpu: 1.5}
+resources: {memory_mb: 256, cpu: 1.5, timeout_s: 20}
+batching: {max_size: 16, max_delay_ms: 2}
 sources: ["directory:inbox", "mqtt:sensors/+"]
 tags: {task: anomaly}
 metadata: {run: "17"}
@@ -39,7 +40,7 @@ description: |
         model="model.onnx",
         entry="src/score.py",
         check=Check("golden/in.npz", "golden/out.npz", rtol=0.001, atol=0.0, p95_ms=50.0),
-        resources=Resources(memory_mb=256, cpu=1.5),
+        resources=Resources(memory_mb=256, cpu=1.5, timeout_s=20.0),
         sources=("directory:inbox", "mqtt:sensors/+"),
         tags={"task": "anomaly"},
         metadata={"run": "17"},
@@ -51,6 +52,7 @@ description: |
         variants=(),
         steps=(),
         outputs={},
+        batching=Batching(max_size=16, max_delay_ms=2.0),
     )
 
 
@@ -130,6 +132,10 @@ def test_what_is_left_out_has_defaults() -> None:
         (MINIMAL + "check: {inputs: a, p95_ms: 0}", "check.p95_ms", "more than 0"),
         (MINIMAL + "resources: {memory_mb: 1.5}", "resources.memory_mb", "whole MiB"),
         (MINIMAL + "resources: {cpu: true}", "resources.cpu", "a number, not bool"),
+        (MINIMAL + "resources: {timeout_s: 0}", "resources.timeout_s", "more than 0"),
+        (MINIMAL + "batching: {max_delay_ms: 1}", "batching.max_size", "write max_size"),
+        (MINIMAL + "batching: {max_size: 2.5}", "batching.max_size", "whole rows"),
+        (MINIMAL + "batching: {max_size: 8, delay: 1}", "batching.delay", "max_delay_ms"),
         (MINIMAL + "sources: inbox", "sources", "a list of text, not str"),
         (MINIMAL + "sources: [1]", "sources[0]", "text, not int"),
         (MINIMAL + "tags: {year: 2026}", "tags.year", "quote it, as in '2026'"),

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from runtime.inference.ensemble import Ensemble
 from runtime.inference.model import Model
 from runtime.inference.tensors import Arrays
 from tests.support.bundle_sources import WIDTH, write_bundle
+from tests.support.predictors import Echo
 
 TWICE_AND_TEN_TIMES = """
 name: both
@@ -127,6 +129,18 @@ def test_an_ensemble_of_ensembles_is_refused(tmp_path: Path) -> None:
         build.build(tmp_path)
 
 
+def test_outputs_may_be_listed_in_any_order(tmp_path: Path) -> None:
+    yaml = TWICE_AND_TEN_TIMES + "  outputs: {z: ten.y, a: twice.y}\n"
+
+    built = build.build(write_ensemble(tmp_path, yaml))
+
+    given = Model.load(tmp_path, built.index).predict({"x": X})
+    assert {name: array.tolist() for name, array in given.items()} == {
+        "z": (X * 20).tolist(),
+        "a": (X * 2).tolist(),
+    }
+
+
 def test_a_step_that_fails_is_named(tmp_path: Path) -> None:
     built = build.build(write_ensemble(tmp_path))
     (tmp_path / "ten/weights.bin").unlink()
@@ -139,9 +153,13 @@ def test_steps_of_one_level_run_side_by_side() -> None:
     """Each waits for the other: one after the other they would wait for ever."""
     meeting = threading.Barrier(2, timeout=20)
 
-    def meet(_inputs: Arrays) -> Arrays:
-        meeting.wait()
-        return {"y": X}
+    class Meet(Echo):
+        signature = index.Signature((SPEC,), (OUT,))
+
+        def predict(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
+            assert (list(inputs), outputs) == (["x"], None)
+            meeting.wait()
+            return {"y": X}
 
     yaml_wiring = build.ensemble.wire(
         [
@@ -151,7 +169,7 @@ def test_steps_of_one_level_run_side_by_side() -> None:
         {"l": "left.y", "r": "right.y"},
     )
 
-    given = Ensemble(yaml_wiring, {"left": meet, "right": meet}).run({"x": X})
+    given = Ensemble(yaml_wiring, {"left": Meet(), "right": Meet()}).run({"x": X})
 
     assert set(given) == {"l", "r"}
 

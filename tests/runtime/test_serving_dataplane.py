@@ -1,39 +1,17 @@
 import asyncio
-import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runtime.bundle.index import Signature, TensorSpec
-from runtime.clock import SystemClock
 from runtime.errors import InvalidError, ModelError
-from runtime.inference.tensors import Arrays, TensorIn
-from runtime.serving.dataplane import DataPlane, InferRequest, Origin, Prediction
+from runtime.serving.dataplane import DataPlane
 from runtime.serving.errors import BusyError, UnknownModelError
-from tests.support import models, serving
+from runtime.serving.served import Origin, Prediction
+from tests.support import models, predictors, serving
 
 ORIGIN = Origin(source="directory:inbox", item="a.npy", position="1")
-REQUEST = InferRequest(inputs=[TensorIn("x", (1,), "FP32", [1.0])])
-
-
-class Gate:
-    """A predictor that waits until it is let go."""
-
-    signature = Signature(
-        inputs=(TensorSpec("x", "FP32", (1,)),), outputs=(TensorSpec("x", "FP32", (1,)),)
-    )
-    callers = 1
-    output_names: tuple[str, ...] | None = ("x",)
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-
-    def predict(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
-        assert outputs is None
-        assert self.open.wait(30)
-        return inputs
+X = {"x": np.ones(1, np.float32)}
 
 
 def test_a_source_asks_with_arrays_and_its_origin_is_seen(tmp_path: Path) -> None:
@@ -70,12 +48,12 @@ def test_a_source_learns_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_more_requests_than_may_wait_are_refused_at_once_and_the_others_answered() -> None:
-    gate = Gate()
-    plane = DataPlane(on_prediction=lambda _: None, clock=SystemClock(), queue_limit=3)
+    gate = predictors.Gate()
+    plane = DataPlane(queue_limit=3)
     plane.add("gate", "1", gate)
 
     async def crowd() -> tuple[int, int]:
-        asked = [asyncio.ensure_future(plane.infer("gate", None, REQUEST)) for _ in range(20)]
+        asked = [asyncio.ensure_future(plane.run(plane.find("gate"), X)) for _ in range(20)]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         gate.open.set()
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
@@ -90,38 +68,34 @@ def test_more_requests_than_may_wait_are_refused_at_once_and_the_others_answered
 
 
 def test_the_event_loop_goes_on_while_a_model_thinks() -> None:
-    gate = Gate()
-    plane = DataPlane(on_prediction=lambda _: None, clock=SystemClock())
+    gate = predictors.Gate()
+    plane = DataPlane()
     plane.add("gate", "1", gate)
 
-    async def ask() -> str:
-        asked = asyncio.ensure_future(plane.infer("gate", None, REQUEST))
+    async def ask() -> list[str]:
+        asked = asyncio.ensure_future(plane.run(plane.find("gate"), X))
         await asyncio.sleep(0)
         gate.open.set()
-        return (await asked).model_name
+        return list(await asked)
 
-    assert asyncio.run(ask()) == "gate"
+    assert asyncio.run(ask()) == ["x"]
     plane.close()
 
 
 def test_the_version_added_last_answers_to_the_name_alone() -> None:
-    plane = DataPlane(on_prediction=lambda _: None, clock=SystemClock())
+    plane = DataPlane()
     for version in ("1", "2"):
-        gate = Gate()
+        gate = predictors.Gate()
         gate.open.set()
         plane.add("gate", version, gate)
 
-    async def versions() -> list[str]:
-        answers = [await plane.infer("gate", asked, REQUEST) for asked in (None, "1", "2")]
-        return [answer.model_version for answer in answers]
-
-    assert asyncio.run(versions()) == ["2", "1", "2"]
+    assert [plane.find("gate", v).version for v in (None, "1", "2")] == ["2", "1", "2"]
     assert plane.model_metadata("gate").versions == ("1", "2")
     plane.close()
 
 
 def test_nothing_is_ready_before_there_is_a_model() -> None:
-    plane = DataPlane(on_prediction=lambda _: None, clock=SystemClock())
+    plane = DataPlane()
 
     assert not plane.ready
     with pytest.raises(UnknownModelError, match="this server has none"):

@@ -1,3 +1,4 @@
+import json
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -6,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from runtime.serving import rest
-from runtime.serving.dataplane import Prediction
-from runtime.serving.rest import Rest
+from runtime.serving.rest import status
+from runtime.serving.rest.app import Rest
+from runtime.serving.served import Prediction
+from runtime.serving.wire.limits import Limits
 from tests.support import models, serving
 from tests.support.serving import UnixConnection
 
@@ -53,10 +55,11 @@ def service() -> Iterator[Service]:
         ) as plane:
             for bundle, model in bundles.items():
                 index = models.install(directory / bundle, model, name=bundle)
-                plane.add(bundle, "7", serving.Model.load(directory / bundle, index))
+                serving.add(plane, directory / bundle, index, "7")
             listener = serving.listen(directory / "s")
             app = Rest(plane, max_body_bytes=MAX_BODY)
-            server = serving.RunningServer(app, listener)
+            limits = Limits(body_bytes=MAX_BODY)
+            server = serving.RunningServer(app, listener, limits=limits)
             server.accept()
             yield Service(str(directory / "s"), predictions)
             server.stop()
@@ -91,7 +94,8 @@ def test_the_server_tells_its_name_and_version(service: Service) -> None:
     status, answer = service.ask("GET", "/v2")
 
     assert status == 200
-    assert (answer["name"], answer["extensions"]) == ("packhorse", [])
+    assert answer["name"] == "packhorse"
+    assert "binary_tensor_data" in answer["extensions"]
 
 
 def test_a_request_is_answered_with_its_id_and_the_version(service: Service) -> None:
@@ -114,7 +118,7 @@ def test_nested_data_parameters_and_asked_outputs_are_taken(service: Service) ->
     request = {
         "parameters": {"priority": 3},
         "inputs": [X | {"data": [[1, 1, 1, 1]], "parameters": {"content_type": "np"}}],
-        "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
+        "outputs": [{"name": "y", "parameters": {"binary_data": False}}],
     }
 
     status, answer = service.ask("POST", "/v2/models/sums/versions/1/infer", request)
@@ -190,7 +194,9 @@ def test_a_wrong_request_is_told_what_is_wrong(service: Service, body: Any, text
     [
         ("GET", "/", 404),
         ("GET", "/v2/models", 404),
-        ("POST", "/v2/repository/index", 404),
+        ("POST", "/v2/repository/models/sums/load", 403),
+        ("GET", "/v2/repository/index", 405),
+        ("GET", "/v2/models/%ff", 400),
         ("GET", "/v2/models/absent", 404),
         ("GET", "/v2/models/sums/versions/2", 404),
         ("GET", "/v2/models/sums/versions/2/ready", 404),
@@ -223,15 +229,24 @@ def test_a_body_that_is_too_large_is_refused_and_the_connection_goes_on(service:
 
 
 @pytest.mark.parametrize(
-    "header", [("Inference-Header-Content-Length", "10"), ("Content-Encoding", "gzip")]
+    ("name", "value", "status"),
+    [
+        ("Content-Encoding", "br", 415),
+        ("Inference-Header-Content-Length", "ten", 400),
+        ("Inference-Header-Content-Length", "10", 400),
+        ("X-Request-Timeout-Ms", "0", 400),
+        ("X-Request-ID", "i" * 300, 400),
+    ],
 )
-def test_what_is_not_spoken_is_named(service: Service, header: tuple[str, str]) -> None:
+def test_a_header_that_is_not_understood_is_named(
+    service: Service, name: str, value: str, status: int
+) -> None:
     client = service.connect()
-    client.request("POST", INFER, b"x", headers=dict([header]))
+    client.request("POST", INFER, b"x", headers={name: value})
     answer = client.getresponse()
 
-    assert answer.status == 415
-    assert b'"error"' in answer.read()
+    assert answer.status == status
+    assert name in json.loads(answer.read())["error"]
     client.close()
 
 
@@ -250,7 +265,7 @@ def test_bodies_in_memory_are_bounded_together(tmp_path: Path) -> None:
     index = models.install(tmp_path, models.linear_model(), name="sums")
     with serving.plane_of(tmp_path, index) as plane, tempfile.TemporaryDirectory() as short:
         listener = serving.listen(Path(short) / "s")
-        server = serving.RunningServer(Rest(plane, max_held_bytes=10_000), listener)
+        server = serving.RunningServer(Rest(plane), listener, limits=Limits(held_bytes=10_000))
         server.accept()
         first = UnixConnection(f"{short}/s")
         first.putrequest("POST", INFER)
@@ -273,4 +288,4 @@ def test_bodies_in_memory_are_bounded_together(tmp_path: Path) -> None:
 
 
 def test_every_error_of_serving_has_a_status() -> None:
-    assert {int(status) for status in rest.STATUS.values()} == {400, 404, 429, 500}
+    assert {int(status) for status in status.STATUS.values()} == {400, 404, 429, 500, 503, 504}

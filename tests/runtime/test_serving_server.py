@@ -1,34 +1,48 @@
+import asyncio
 import contextlib
 import http.client
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtime.serving.rest import Receive, Scope, Send
+from runtime.serving.wire import answers
+from runtime.serving.wire.answers import Answer
+from runtime.serving.wire.bodies import Body, HeapBody
+from runtime.serving.wire.head import Head
+from runtime.serving.wire.limits import Limits
 from tests.support import serving
 from tests.support.serving import RunningServer, UnixConnection
 
 
 class Named:
-    """An app that answers with its name, after being let go."""
+    """An app that answers with its name: at once, or after being let go."""
 
     def __init__(self, name: str) -> None:
-        self._body = b'"%s"' % name.encode()
+        self._answer = answers.json(b'"%s"' % name.encode())
         self.began, self.go = threading.Event(), threading.Event()
         self.go.set()
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    def admit(self, _head: Head) -> None:
+        """Refuse nothing."""
+
+    def place(self, head: Head) -> HeapBody:
+        """Put bodies into memory."""
+        return HeapBody(head.length)
+
+    def answer(self, _head: Head, _body: bytes | Body) -> Answer | Coroutine[Any, Any, Answer]:
+        """Give the name."""
+        return self._answer if self.go.is_set() else self._later()
+
+    async def _later(self) -> Answer:
         self.began.set()
-        while not self.go.is_set():
-            await serving.asyncio.sleep(0.005)
-        length = (b"content-length", str(len(self._body)).encode())
-        await send({"type": "http.response.start", "status": 200, "headers": [length]})
-        await send({"type": "http.response.body", "body": self._body})
+        await asyncio.to_thread(self.go.wait)
+        return self._answer
 
 
 @pytest.fixture
@@ -161,7 +175,7 @@ def test_a_held_server_takes_no_connection_until_it_accepts_again(
 
 
 def test_an_idle_connection_is_closed_after_it_lingered(listener: socket.socket) -> None:
-    server = RunningServer(Named("a"), listener, linger_s=0.05)
+    server = RunningServer(Named("a"), listener, limits=Limits(linger_s=0.05))
     server.accept()
     client = UnixConnection(listener.getsockname())
     client.ask("GET", "/")
@@ -176,7 +190,7 @@ def test_an_idle_connection_is_closed_after_it_lingered(listener: socket.socket)
 def test_a_server_that_stops_with_nobody_to_follow_closes_idle_connections_at_once(
     listener: socket.socket,
 ) -> None:
-    server = RunningServer(Named("a"), listener, linger_s=60)
+    server = RunningServer(Named("a"), listener, limits=Limits(linger_s=60))
     server.accept()
     client = UnixConnection(listener.getsockname())
     client.ask("GET", "/")
@@ -238,7 +252,7 @@ def test_headers_without_an_end_are_refused(listener: socket.socket) -> None:
             client.sock.sendall(b"X-%d: %s\r\n" % (n, b"v" * 1000))
 
     with contextlib.suppress(ConnectionResetError):
-        assert client.sock.recv(100).startswith(b"HTTP/1.1 400")
+        assert client.sock.recv(100).startswith(b"HTTP/1.1 431")
     assert server.server.connections == 0
     client.close()
     server.stop()

@@ -82,6 +82,11 @@ class Command:
             self._child.kill()
             self._child.wait()
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._child is not None, "it was never started"
+        self._child.send_signal(number)
+
     def stop(self) -> int:
         """SIGTERM; return the exit code. Killed if it does not end."""
         return 0 if self._child is None else children.stop(self._child, grace_s=STOP_S)

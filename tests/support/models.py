@@ -22,7 +22,7 @@ Shape = Sequence[int | str | None]
 def linear_model(inputs: int = 4, outputs: int = 3, *, factor: float = 1.0) -> bytes:
     """Take x FP32[-1, inputs] to y FP32[-1, outputs]: factor times the sum of the row."""
     weights = np.full((inputs, outputs), factor, dtype=np.float32)
-    return _model(
+    return made(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         [tensor("x", TensorProto.FLOAT, ["N", inputs])],
         [tensor("y", TensorProto.FLOAT, ["N", outputs])],
@@ -33,7 +33,7 @@ def linear_model(inputs: int = 4, outputs: int = 3, *, factor: float = 1.0) -> b
 def mlp_model(*, seed: int = 0) -> bytes:
     """Take x FP32[-1, 16] to y FP32[-1, 4] through 32 hidden units: `tiny` of our measurements."""
     rng = np.random.default_rng(seed)
-    return _model(
+    return made(
         [
             helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]),
             helper.make_node("Relu", ["h"], ["r"]),
@@ -53,7 +53,7 @@ def mlp_model(*, seed: int = 0) -> bytes:
 def two_input_model() -> bytes:
     """Take a, b FP32[-1, 1] to sum FP32[-1, 1] and product FP32[-1, 1]."""
     shape = ["N", 1]
-    return _model(
+    return made(
         [
             helper.make_node("Add", ["a", "b"], ["sum"]),
             helper.make_node("Mul", ["a", "b"], ["product"]),
@@ -70,7 +70,7 @@ def classifier_model(labels: Sequence[str] = ("cat", "dog", "owl")) -> bytes:
     """
     size = len(labels)
     names = np.array(labels, dtype=np.object_)
-    return _model(
+    return made(
         [
             helper.make_node("Softmax", ["x"], ["probabilities"], axis=1),
             helper.make_node("ArgMax", ["x"], ["best"], axis=1, keepdims=0),
@@ -87,7 +87,7 @@ def classifier_model(labels: Sequence[str] = ("cat", "dog", "owl")) -> bytes:
 
 def image_model(height: int = 8, width: int = 8, *, channels: int = 3) -> bytes:
     """Take image FP32[-1, channels, height, width] to mean FP32[-1, channels]."""
-    return _model(
+    return made(
         [helper.make_node("ReduceMean", ["image"], ["mean"], axes=[2, 3], keepdims=0)],
         [tensor("image", TensorProto.FLOAT, ["N", channels, height, width])],
         [tensor("mean", TensorProto.FLOAT, ["N", channels])],
@@ -103,7 +103,7 @@ def slow_model(size: int = 1500, *, rounds: int = 8) -> bytes:
     nodes.append(helper.make_node("Mul", ["w", "xt"], ["m0"]))
     nodes += [helper.make_node("MatMul", [f"m{n}", "w"], [f"m{n + 1}"]) for n in range(rounds)]
     nodes.append(helper.make_node("MatMul", ["x", f"m{rounds}"], ["y"]))
-    return _model(
+    return made(
         nodes,
         [tensor("x", TensorProto.FLOAT, [1, size])],
         [tensor("y", TensorProto.FLOAT, [1, size])],
@@ -113,7 +113,7 @@ def slow_model(size: int = 1500, *, rounds: int = 8) -> bytes:
 
 def identity_model(element: int, shape: Shape = ("N", 2)) -> bytes:
     """Take x to y, both of this ONNX element type and shape."""
-    return _model(
+    return made(
         [helper.make_node("Identity", ["x"], ["y"])],
         [tensor("x", element, shape)],
         [tensor("y", element, shape)],
@@ -122,7 +122,7 @@ def identity_model(element: int, shape: Shape = ("N", 2)) -> bytes:
 
 def reshape_model() -> bytes:
     """Take x FP32[-1, 4] to y FP32[-1, 3]: loads, and fails at run time on a batch of one."""
-    return _model(
+    return made(
         [helper.make_node("Reshape", ["x", "shape"], ["y"])],
         [tensor("x", TensorProto.FLOAT, ["N", 4])],
         [tensor("y", TensorProto.FLOAT, ["M", 3])],
@@ -133,7 +133,7 @@ def reshape_model() -> bytes:
 def sequence_model() -> bytes:
     """Take x FP32[-1, 2] to a sequence, which the protocol cannot carry."""
     output = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, ["N", 2])
-    return _model(
+    return made(
         [helper.make_node("SequenceConstruct", ["x"], ["y"])],
         [tensor("x", TensorProto.FLOAT, ["N", 2])],
         [output],
@@ -191,7 +191,7 @@ def install(
     return index
 
 
-def _model(
+def made(
     nodes: Sequence[Any],
     inputs: Sequence[Any],
     outputs: Sequence[Any],
@@ -199,6 +199,7 @@ def _model(
     *,
     opset: int = 17,
 ) -> bytes:
+    """Return the bytes of a model with these nodes, and its constants by name."""
     graph = helper.make_graph(
         nodes,
         "graph",

@@ -9,6 +9,11 @@ from typing import NoReturn
 import pytest
 
 PACKAGES = {
+    "debootstrap": "debootstrap",
+    "docker-registry": "docker-registry",
+    "dockerd": "docker.io",
+    "iptables": "iptables",
+    "setsid": "util-linux",
     "mosquitto": "mosquitto",
     "moto_server": "moto[server] (a wheel)",
     "faketime": "faketime",

@@ -15,8 +15,12 @@ from runtime import unixsockets
 from runtime.bundle.index import Index
 from runtime.clock import SystemClock
 from runtime.inference.model import Model
-from runtime.serving.dataplane import DataPlane, Prediction
+from runtime.serving import measuring
+from runtime.serving.dataplane import DataPlane
+from runtime.serving.served import Prediction
 from runtime.serving.server import Server
+from runtime.serving.wire.app import App
+from runtime.serving.wire.limits import Limits
 
 Result = TypeVar("Result")
 
@@ -39,12 +43,11 @@ class UnixConnection(unixsockets.HTTPConnection):
 class RunningServer:
     """A Server in a thread with an event loop of its own."""
 
-    def __init__(self, app: Any, listener: socket.socket, *, linger_s: float = 5.0) -> None:
+    def __init__(self, app: App, *listeners: socket.socket, limits: Limits | None = None) -> None:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.server = Server(app, [listener], linger_s=linger_s)
-        self.server.start()
+        self.server = Server(app, listeners, limits=limits)
 
     def accept(self) -> None:
         """Take connections."""
@@ -80,6 +83,13 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+def add(plane: DataPlane, directory: Path, index: Index, version: str = "1") -> None:
+    """Serve a bundle under its name, measured as servers do."""
+    model = Model.load(directory, index)
+    sample = measuring.sample(model.signature, directory, index)
+    plane.add(index.name, version, model, measuring.measure(model, sample))
+
+
 @contextlib.contextmanager
 def plane_of(
     directory: Path,
@@ -90,6 +100,6 @@ def plane_of(
 ) -> Iterator[DataPlane]:
     """Serve a bundle under its name as version 1."""
     plane = DataPlane(on_prediction=on_prediction, clock=SystemClock(), queue_limit=queue_limit)
-    plane.add(index.name, "1", Model.load(directory, index))
+    add(plane, directory, index)
     yield plane
     plane.close()

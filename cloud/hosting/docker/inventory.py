@@ -1,0 +1,83 @@
+"""What is there of a service, read from the engine: no decisions."""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from cloud.hosting.docker import applied, marks
+from cloud.hosting.docker.applied import Applied
+from runtime.containers.engine import Engine
+from runtime.containers.specs import ContainerSeen
+from runtime.gateway.config import Config, Status
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All that is there of one service."""
+
+    service: str
+    containers: tuple[ContainerSeen, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Those beside the gateway's configuration."""
+    leaving: AbstractSet[str] = frozenset()
+    """Ids of containers that are being sent away."""
+    volumes: AbstractSet[str] = frozenset()
+    networks: AbstractSet[str] = frozenset()
+
+    @property
+    def replicas(self) -> tuple[ContainerSeen, ...]:
+        """Return all replicas, also those that leave."""
+        return tuple(each for each in self.containers if marks.is_replica(each))
+
+    @property
+    def gateways(self) -> tuple[ContainerSeen, ...]:
+        """Return all gateways, those that hold the network first."""
+        found = [each for each in self.containers if marks.is_gateway(each)]
+        return tuple(sorted(found, key=lambda each: (not marks.holds(each), each.name)))
+
+    @property
+    def installed(self) -> Config | None:
+        """Return the configuration that the gateways are to follow."""
+        return applied.config(self.files.get(marks.CONFIG_NAME))
+
+    @property
+    def applied(self) -> Applied | None:
+        """Return what the target was told last."""
+        return applied.decode(self.files.get(marks.APPLIED_NAME))
+
+    @property
+    def empty(self) -> bool:
+        """Say whether there is nothing at all."""
+        return not (self.containers or self.volumes or self.networks)
+
+    def status(self, gateway: ContainerSeen) -> Status | None:
+        """Return what a gateway says; None if it does not run, or has said nothing yet."""
+        if not gateway.running:
+            return None
+        return applied.status(self.files.get(gateway.labels.get(marks.STATUS, "")))
+
+    @property
+    def serving(self) -> tuple[tuple[ContainerSeen, Status], ...]:
+        """Return the gateways that take requests, and what they say."""
+        found = ((each, self.status(each)) for each in self.gateways)
+        return tuple((each, status) for each, status in found if status is not None)
+
+    def in_force(self, generation: int) -> bool:
+        """Say whether every gateway that may take requests follows at least this configuration."""
+        return all(status.generation >= generation for _, status in self.serving)
+
+
+def take(engine: Engine, service: str, leaving: AbstractSet[str] = frozenset()) -> Inventory:
+    """Ask the engine; raises EngineErrors."""
+    mark = {marks.SERVICE: service}
+    containers = engine.containers(mark)
+    gateways = [each for each in containers if marks.is_gateway(each)]
+    files = engine.read_files(gateways[0].id, marks.CONFIG_PATH) if gateways else {}
+    return Inventory(
+        service,
+        containers,
+        files,
+        leaving,
+        frozenset(engine.volumes(mark)),
+        frozenset(engine.networks(mark)),
+    )
