@@ -17,7 +17,7 @@ from tests.support import command_line, hosting, registries
 from tests.support.brokers import eventually
 from tests.support.command_line import Run
 from tests.support.hosting import Host
-from tests.support.targets import crashed, line
+from tests.support.memory_target import crashed, line
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from cloud.hosting.reconciler import Reconciler
 from cloud.registry.serving import rows
 from tests.support import registries
 from tests.support.registries import SQLITE, Registry, Stores
-from tests.support.targets import MemoryMaker, MemoryTarget
+from tests.support.memory_target import MemoryMaker, MemoryTarget
 
 SERVICES = "/api/v1/services"
 DOCKER = {"kind": "docker"}
