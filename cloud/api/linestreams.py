@@ -23,6 +23,8 @@ from cloud.services import Services
 log = logging.getLogger(__name__)
 
 MAX_READERS = 32
+LINGERING = 4
+"""Threads for each reader: one whose reader has left ends with the next line, if not before."""
 AHEAD = 200
 """Lines that are read before the reader takes them."""
 TOGETHER = 100
@@ -35,7 +37,8 @@ class LineStreams:
         self.services = services
         self._most = min(MAX_READERS, services.settings.max_streams)
         self._lock = threading.Lock()
-        self._open = 0
+        self._readers = 0
+        self._threads = 0
 
     def follow(self, lines: Callable[[], Iterator[LogLine]]) -> "LineStream":
         """Return an answer that goes on until either side ends it.
@@ -43,15 +46,21 @@ class LineStreams:
         Raises BusyError if there are as many as there may be. Call it in the event loop.
         """
         with self._lock:
-            if self._open >= self._most:
+            if self._readers >= self._most or self._threads >= LINGERING * self._most:
                 raise BusyError(f"logs: {self._most} readers follow them, and no more may")
-            self._open += 1
+            self._readers += 1
+            self._threads += 1
         return LineStream(self, lines)
 
-    def ended(self) -> None:
-        """Let another reader in."""
+    def left(self) -> None:
+        """Note that a reader is gone."""
         with self._lock:
-            self._open -= 1
+            self._readers -= 1
+
+    def ended(self) -> None:
+        """Note that a reader's thread is gone."""
+        with self._lock:
+            self._threads -= 1
 
 
 class LineStream(Response):
@@ -81,6 +90,7 @@ class LineStream(Response):
             log.info("reader of logs cut off: too slow")
         finally:
             self._gone.set()
+            self._streams.left()
             if self._source is not None:
                 _close(self._source)
             for task in (talking, leaving):

@@ -189,8 +189,16 @@ def _rollout(rollout: Rollout, view: View) -> shapes.ServiceRollout:
         since=rollout.since,
         back=rollout.back,
         reason=rollout.reason,
-        waiting=view.waiting,
+        waiting=_waiting(rollout, view),
     )
+
+
+def _waiting(rollout: Rollout, view: View) -> str:
+    """Return what it waits for: for a person's word, or what was seen last of it."""
+    if rollout.phase is Phase.HOLDING:
+        names = moves.names(rollout.candidates)
+        return f"{names} waits for `packhorse services promote`"
+    return view.waiting
 
 
 def _revision(

@@ -21,6 +21,7 @@ from cloud.images.image import DEFAULT_BASE, Image
 from cloud.images.planning import Plan
 from cloud.images.recipe import Recipe
 from runtime import files
+from runtime.bundle import policy
 from runtime.containers.engine import Engine
 from runtime.containers.errors import EngineRefusedError, EngineUnreachableError, PushError
 from runtime.containers.images import Progress
@@ -79,7 +80,15 @@ class Builder:
                 labels = planning.bundle_labels(content, below.base, key)
                 with self._scratch() as scratch:
                     plan = planning.bundle_plan(self._store, below, content, scratch, progress)
-                    self._run(under, plan, labels, recipe.SERVE, tag, progress, gpu=gpu)
+                    self._run(
+                        under,
+                        plan,
+                        labels,
+                        recipe.serve(policy.needs(content.index)),
+                        tag,
+                        progress,
+                        gpu=gpu,
+                    )
 
             reused = self._find(key) is not None
             tag = self._obtained(name, key, make)
@@ -117,7 +126,13 @@ class Builder:
             named = contexts.named([*lower.layers, *plan.layers])
             key = planning.bundle_key(below, content)
             labels = planning.bundle_labels(content, below.base, key)
-            made = Recipe(below.base.pullable, tuple(named), labels, recipe.SERVE, gpu)
+            made = Recipe(
+                below.base.pullable,
+                tuple(named),
+                labels,
+                recipe.serve(policy.needs(content.index)),
+                gpu,
+            )
             contexts.write(directory, made, named, plan.document)
 
     def sbom(self, content: Content, *, base_image: str = DEFAULT_BASE, gpu: bool = False) -> bytes:

@@ -21,6 +21,7 @@ from cloud.images import layers, platforms
 from cloud.images.layers import Entry, Layer
 from cloud.images.platforms import Platform
 from runtime import digests, files
+from runtime.bundle import index
 from runtime.bundle.build import Built
 from runtime.bundle.index import FileEntry, Index
 from runtime.bundle.materialise import INDEX_NAME
@@ -64,6 +65,17 @@ def of_built(built: Built, version: int = 1) -> Content:
         built.index_bytes,
         version,
         lambda entry: built.files[entry.sha256].open("rb"),
+    )
+
+
+def of_directory(directory: Path, index_bytes: bytes, version: int) -> Content:
+    """Return a bundle that was pulled into a directory."""
+    found = index.decode(index_bytes)
+    return Content(
+        found,
+        index_bytes,
+        version,
+        lambda entry: (directory / files.relative_path(entry.path, "files.path")).open("rb"),
     )
 
 

@@ -31,6 +31,16 @@ GATEWAY = (
     *("--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)),
     *("--admin-host", "0.0.0.0", "--admin-port", str(ADMIN_PORT)),  # noqa: S104 - never published
 )
+
+
+def serve(needs: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that serves a bundle, which may bring the code that it `needs`.
+
+    Whoever builds an image of it has let it in.
+    """
+    return (*SERVE, *(word for need in needs for word in ("--allow", need)))
+
+
 HEALTH = (*ENTRYPOINT, "health", "--url", f"http://127.0.0.1:{HTTP_PORT}")
 _HEALTHCHECK = "HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3"
 _CUDA = ("cublas", "cuda_nvrtc", "cuda_runtime", "cudnn", "cufft", "curand", "nvjitlink")

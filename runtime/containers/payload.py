@@ -147,5 +147,6 @@ def image_seen(found: Mapping[str, Any]) -> ImageSeen:
         tags=tuple(found.get("RepoTags") or ()),
         digests=tuple(found.get("RepoDigests") or ()),
         architecture=str(found.get("Architecture") or ""),
+        command=tuple((found.get("Config") or {}).get("Cmd") or ()),
         layers=tuple((found.get("RootFS") or {}).get("Layers") or ()),
     )

@@ -146,6 +146,8 @@ class ImageSeen:
     """REPOSITORY@sha256:…, where an image registry has it."""
     architecture: str
     layers: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    """What it does if nothing else is said."""
 
 
 @dataclass(frozen=True)

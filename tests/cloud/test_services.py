@@ -17,7 +17,7 @@ from tests.support import hosting, registries
 from tests.support.brokers import eventually
 from tests.support.hosting import DOCKER, SERVICES, Host
 from tests.support.registries import Stores
-from tests.support.targets import MemoryTarget, crashed, line
+from tests.support.memory_target import MemoryTarget, crashed, line
 
 
 @pytest.fixture
@@ -26,18 +26,25 @@ def host(tmp_path: Path, stores: Stores) -> Iterator[Host]:
         yield made
 
 
-@pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Host]:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One on SQLite, where the kind of store makes no difference."""
-    with hosting.hosting(tmp_path / "data", docker_hosts="gpu=ssh://me@gpu.example") as made:
+    place = tmp_path_factory.mktemp("hosting")
+    with hosting.hosting(place, docker_hosts="gpu=ssh://me@gpu.example") as made:
         yield made
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """One for what changes nothing."""
-    place = tmp_path_factory.mktemp("calm")
-    with hosting.hosting(place, docker_hosts="gpu=ssh://me@gpu.example") as made:
+@pytest.fixture
+def plain(shared: Host) -> Iterator[Host]:
+    """A service name of its own on that one."""
+    with hosting.alone(shared) as made:
+        yield made
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Host]:
+    """A registry of its own."""
+    with hosting.hosting(tmp_path / "data") as made:
         yield made
 
 
@@ -94,18 +101,18 @@ def test_the_same_wish_again_changes_nothing(plain: Host) -> None:
 )
 def test_another_wish_is_refused_or_makes_a_revision(plain: Host, other: dict[str, Any]) -> None:
     plain.deploy(version=1)
-    wish = {"name": "digits", "model": "scale", "target": DOCKER, "version": 1, **other}
+    wish = {"name": plain.name, "model": "scale", "target": DOCKER, "version": 1, **other}
 
     assert "another revision: use" in problem(plain, 409, "POST", "", wish)
     made = plain.deploy(status=200, update=True, **{"version": 1, **other})
     assert (made["changed"], made["service"]["current"]) == (["revision"], "r2")
-    assert plain.target.weights("digits") == {"r1": 0, "r2": 100}
+    assert plain.target.weights(plain.name) == {"r1": 0, "r2": 100}
 
 
 def test_an_update_changes_what_is_given_and_nothing_else(plain: Host) -> None:
     plain.deploy(version=1, env={"A": "1"}, secrets={"S": "s"}, resources={"cpu": 2})
     plain.update(version="latest")
-    wished = plain.target.wished("digits", 2)
+    wished = plain.target.wished(plain.name, 2)
 
     assert (wished.version, wished.env, wished.secrets) == (3, {"A": "1"}, {"S": "s"})
     assert wished.resources.cpu == 2
@@ -116,23 +123,23 @@ def test_gateway_settings_and_scale_change_without_a_revision(plain: Host) -> No
     made = plain.update(gateway={"timeout_s": 5}, scale={"least": 3})
 
     assert made["changed"] == ["gateway", "scale"]
-    assert plain.target.there["digits"].config.timeout_s == 5
-    assert plain.target.wished("digits", 1).scale.least == 3
+    assert plain.target.there[plain.name].config.timeout_s == 5
+    assert plain.target.wished(plain.name, 1).scale.least == 3
 
 
 def test_a_change_of_what_somebody_else_changed_is_refused(plain: Host) -> None:
     plain.deploy(version=1)
-    etag = plain.registry.http.get(f"{SERVICES}/digits").headers["etag"]
+    etag = plain.registry.http.get(f"{plain.path}").headers["etag"]
     plain.update(version=2)
     answer = plain.registry.http.patch(
-        f"{SERVICES}/digits", json={"version": 3}, headers={"If-Match": etag}
+        f"{plain.path}", json={"version": 3}, headers={"If-Match": etag}
     )
 
     assert answer.status_code == 412
 
 
 def test_a_first_key_that_got_lost_on_the_way_is_shown_again(plain: Host) -> None:
-    wish = {"name": "digits", "model": "scale", "target": DOCKER}
+    wish = {"name": plain.name, "model": "scale", "target": DOCKER}
     headers = {"Idempotency-Key": "once"}
     first = plain.registry.http.post(SERVICES, json=wish, headers=headers).json()
     again = plain.registry.http.post(SERVICES, json=wish, headers=headers).json()
@@ -165,29 +172,29 @@ def test_a_first_key_that_got_lost_on_the_way_is_shown_again(plain: Host) -> Non
         ({"typo": 1}, "typo"),
     ],
 )
-def test_what_cannot_be_is_refused_by_name(calm: Host, wish: dict[str, Any], why: str) -> None:
-    body = {"name": "digits", "model": "scale", "target": DOCKER, **wish}
+def test_what_cannot_be_is_refused_by_name(plain: Host, wish: dict[str, Any], why: str) -> None:
+    body = {"name": plain.name, "model": "scale", "target": DOCKER, **wish}
 
-    assert why in problem(calm, 422, "POST", "", body)
-    assert calm.registry.get(SERVICES)["items"] == []
+    assert why in problem(plain, 422, "POST", "", body)
+    assert plain.registry.http.get(plain.path).status_code == 404
 
 
-def test_a_version_that_is_not_there_is_not_served(calm: Host) -> None:
-    body = {"name": "digits", "model": "scale", "version": 9, "target": DOCKER}
+def test_a_version_that_is_not_there_is_not_served(plain: Host) -> None:
+    body = {"name": plain.name, "model": "scale", "version": 9, "target": DOCKER}
 
-    assert "scale:9" in problem(calm, 404, "POST", "", body)
+    assert "scale:9" in problem(plain, 404, "POST", "", body)
 
 
 def test_two_services_cannot_have_one_port(plain: Host) -> None:
     plain.deploy(port=8000)
     body = {"name": "other", "model": "scale", "target": DOCKER, "port": 8000}
 
-    assert "service digits has it" in problem(plain, 422, "POST", "", body)
+    assert f"service {plain.name} has it" in problem(plain, 422, "POST", "", body)
 
 
 def test_a_service_does_not_move_elsewhere(plain: Host) -> None:
     plain.deploy()
-    body = {"name": "digits", "model": "scale", "target": {"kind": "kubernetes"}, "update": True}
+    body = {"name": plain.name, "model": "scale", "target": {"kind": "kubernetes"}, "update": True}
 
     assert "runs on docker" in problem(plain, 409, "POST", "", body)
 
@@ -201,15 +208,15 @@ CANARY = {
 def test_a_canary_that_does_well_ends_with_all_the_traffic(plain: Host) -> None:
     plain.deploy(version=1)
     plain.update(version=2, strategy=CANARY)
-    assert plain.target.weights("digits") == {"r1": 90, "r2": 10}
-    plain.target.serve("digits", 1000)
+    assert plain.target.weights(plain.name) == {"r1": 90, "r2": 10}
+    plain.target.serve(plain.name, 1000)
     plain.go_on(21)
     assert plain.show()["rollout"]["phase"] == "soaking"
     plain.go_on(31)
     plain.go_on(5)
 
-    assert plain.target.weights("digits") == {"r2": 100}
-    assert sorted(plain.target.there["digits"].revisions) == [2]
+    assert plain.target.weights(plain.name) == {"r2": 100}
+    assert sorted(plain.target.there[plain.name].revisions) == [2]
     assert (plain.show()["stable"], plain.show()["previous"]) == ("r2", "r1")
     assert plain.kinds()[-4:] == ["updated", "traffic", "traffic", "promoted"]
 
@@ -231,13 +238,13 @@ def test_a_canary_that_fails_is_rolled_back_and_says_why(host: Host) -> None:
 
 def test_a_crashing_revision_is_rolled_back_with_the_targets_reason(plain: Host) -> None:
     plain.deploy(version=1)
-    plain.target.failing["digits", 2] = crashed()
+    plain.target.failing[plain.name, 2] = crashed()
     plain.update(version=2, strategy={"progress_s": 60})
     assert "CrashLoopBackOff" in plain.show()["rollout"]["waiting"]
     assert revision(plain.show(), "r2")["reasons"][0]["exit_code"] == 1
     plain.go_on(61)
 
-    assert plain.target.weights("digits") == {"r1": 100}
+    assert plain.target.weights(plain.name) == {"r1": 100}
     assert "CrashLoopBackOff: it ends with exit code 1" in plain.events("rolled_back")[0]["reason"]
 
 
@@ -247,7 +254,7 @@ def test_an_image_that_cannot_be_built_costs_nothing(plain: Host) -> None:
     plain.maker.broken[bundle] = "no wheel of torch fits: choose another --base-image"
     plain.update(version=2)
 
-    assert plain.target.weights("digits") == {"r1": 100}
+    assert plain.target.weights(plain.name) == {"r1": 100}
     assert "no wheel of torch" in revision(plain.show(), "r2")["failed_reason"]
 
 
@@ -257,26 +264,26 @@ def test_an_image_is_built_although_the_target_does_not_answer(plain: Host) -> N
     plain.maker.broken[bundle] = "no wheel of torch fits"
     plain.deploy()
     plain.settle()
-    plain.reconciler.blind("digits")
+    plain.reconciler.blind(plain.name)
 
     assert plain.show()["rollout"]["phase"] == "failed"
     assert plain.show()["condition"] == "unknown"
 
 
-def test_a_slow_build_holds_up_no_other_service(plain: Host) -> None:
-    plain.deploy(version=1)
-    controller = Controller(plain.registry.services, plain.registry.services.targets, plain.maker)
-    plain.maker.held.clear()
+def test_a_slow_build_holds_up_no_other_service(own: Host) -> None:
+    own.deploy(version=1)
+    controller = Controller(own.registry.services, own.registry.services.targets, own.maker)
+    own.maker.held.clear()
     stopping = threading.Event()
     thread = threading.Thread(target=controller.run, args=(stopping,))
     thread.start()
-    plain.registry.http.patch(f"{SERVICES}/digits", json={"version": 2})
-    plain.registry.http.post(f"{SERVICES}/digits/keys", json={"name": "one"})
-    config = plain.target.there["digits"]
+    own.registry.http.patch(f"{own.path}", json={"version": 2})
+    own.registry.http.post(f"{own.path}/keys", json={"name": "one"})
+    config = own.target.there[own.name]
     eventually(lambda: len(config.config.keys) == 2, "the key is known")
-    assert "r2" not in plain.target.weights("digits")
-    plain.maker.held.set()
-    eventually(lambda: plain.target.weights("digits").get("r2") == 100, "r2 has the traffic")
+    assert "r2" not in own.target.weights(own.name)
+    own.maker.held.set()
+    eventually(lambda: own.target.weights(own.name).get("r2") == 100, "r2 has the traffic")
     stopping.set()
     controller.wake()
     thread.join()
@@ -288,23 +295,23 @@ def test_blue_green_is_switched_by_promote_and_back_by_rollback(plain: Host) -> 
     assert plain.show()["rollout"]["phase"] == "holding"
     assert plain.show()["settled"]
     plain.act("promote")
-    assert plain.target.weights("digits") == {"r1": 0, "r2": 100}
+    assert plain.target.weights(plain.name) == {"r1": 0, "r2": 100}
     plain.act("rollback")
     plain.go_on(5)
 
-    assert plain.target.weights("digits") == {"r1": 100}
+    assert plain.target.weights(plain.name) == {"r1": 100}
     assert plain.show()["current"] == "r1"
 
 
 def test_a_shadow_gets_copies_only(plain: Host) -> None:
     plain.deploy(version=1)
     plain.update(version=2, strategy={"kind": "shadow", "mirror_fraction": 0.5})
-    config = plain.target.there["digits"].config
+    config = plain.target.there[plain.name].config
 
     assert (config.mirror, config.mirror_fraction) == ("r2", 0.5)
-    assert plain.target.weights("digits") == {"r1": 100, "r2": 0}
+    assert plain.target.weights(plain.name) == {"r1": 100, "r2": 0}
     plain.act("traffic", {"mirror": "none"})
-    assert plain.target.there["digits"].config.mirror is None
+    assert plain.target.there[plain.name].config.mirror is None
 
 
 def test_traffic_is_shared_by_hand(plain: Host) -> None:
@@ -312,12 +319,12 @@ def test_traffic_is_shared_by_hand(plain: Host) -> None:
     plain.update(version=2, strategy={"kind": "blue-green"})
     plain.act("traffic", {"weights": {"r1": 70, "r2": 30}})
 
-    assert plain.target.weights("digits") == {"r1": 70, "r2": 30}
+    assert plain.target.weights(plain.name) == {"r1": 70, "r2": 30}
     assert "add up to 100" in problem(
-        plain, 422, "POST", "/digits/traffic", {"weights": {"r1": 70}}
+        plain, 422, "POST", f"/{plain.name}/traffic", {"weights": {"r1": 70}}
     )
-    assert "r9 of digits" in problem(
-        plain, 404, "POST", "/digits/traffic", {"weights": {"r9": 100}}
+    assert "r9 of" in problem(
+        plain, 404, "POST", f"/{plain.name}/traffic", {"weights": {"r9": 100}}
     )
 
 
@@ -325,7 +332,7 @@ def test_replicas_are_scaled(plain: Host) -> None:
     plain.deploy(version=1)
     plain.act("scale", {"scale": {"least": 4}})
 
-    assert plain.target.wished("digits", 1).scale.least == 4
+    assert plain.target.wished(plain.name, 1).scale.least == 4
     assert revision(plain.show(), "r1")["ready"] == 4
     assert plain.kinds()[-1] == "scaled"
 
@@ -333,27 +340,27 @@ def test_replicas_are_scaled(plain: Host) -> None:
 def test_keys_reach_the_gateway_and_are_shown_once(plain: Host) -> None:
     plain.deploy(version=1)
     made = plain.registry.post(
-        f"{SERVICES}/digits/keys", {"name": "app", "limit": {"per_s": 5, "burst": 9}}, 201
+        f"{plain.path}/keys", {"name": "app", "limit": {"per_s": 5, "burst": 9}}, 201
     )
     plain.settle()
-    keys = {key.name: key for key in plain.target.there["digits"].config.keys}
-    listed = plain.registry.get(f"{SERVICES}/digits/keys")["items"]
+    keys = {key.name: key for key in plain.target.there[plain.name].config.keys}
+    listed = plain.registry.get(f"{plain.path}/keys")["items"]
 
     assert keys.keys() == {"first", "app"}
     assert keys["app"].limit is not None
     assert keys["app"].limit.per_s == 5
     assert [each["name"] for each in listed] == ["app", "first"]
     assert made["key"] not in str(listed)
-    assert "revoke it first" in problem(plain, 409, "POST", "/digits/keys", {"name": "app"})
-    assert plain.registry.http.delete(f"{SERVICES}/digits/keys/app").status_code == 204
+    assert "revoke it first" in problem(plain, 409, "POST", f"/{plain.name}/keys", {"name": "app"})
+    assert plain.registry.http.delete(f"{plain.path}/keys/app").status_code == 204
     plain.settle()
-    assert [key.name for key in plain.target.there["digits"].config.keys] == ["first"]
-    assert "first" not in problem(plain, 404, "DELETE", "/digits/keys/app")
+    assert [key.name for key in plain.target.there[plain.name].config.keys] == ["first"]
+    assert "first" not in problem(plain, 404, "DELETE", f"/{plain.name}/keys/app")
 
 
 def test_an_anonymous_service_has_no_key(plain: Host) -> None:
     assert plain.deploy(gateway={"anonymous": True})["key"] is None
-    assert plain.target.there["digits"].config.anonymous
+    assert plain.target.there[plain.name].config.anonymous
 
 
 def test_deletion_removes_all_and_frees_the_name(host: Host) -> None:
@@ -374,13 +381,13 @@ def test_deletion_removes_all_and_frees_the_name(host: Host) -> None:
 def test_a_service_whose_target_is_gone_can_be_forgotten(plain: Host) -> None:
     plain.deploy()
     plain.target.unreachable = "docker: no answer"
-    plain.registry.http.delete(f"{SERVICES}/digits")
+    plain.registry.http.delete(f"{plain.path}")
     plain.settle()
     assert plain.show()["condition"] == "removing"
     assert plain.show()["trouble"] == "docker: no answer"
-    plain.registry.http.delete(f"{SERVICES}/digits?forget=true")
+    plain.registry.http.delete(f"{plain.path}?forget=true")
 
-    assert plain.registry.http.get(f"{SERVICES}/digits").status_code == 404
+    assert plain.registry.http.get(f"{plain.path}").status_code == 404
 
 
 def delete_version(host: Host, number: int) -> Any:
@@ -452,7 +459,7 @@ def test_an_unreachable_target_is_told_and_ends_no_run(plain: Host) -> None:
     plain.deploy()
     plain.target.unreachable = "docker: no answer"
     plain.go_on(10)
-    runs = plain.registry.get("/api/v1/history/services")["items"]
+    runs = plain.registry.get(f"/api/v1/history/services?service={plain.name}")["items"]
 
     assert (plain.show()["condition"], plain.show()["trouble"]) == ("unknown", "docker: no answer")
     assert [each["until_at"] for each in runs] == [None]
@@ -460,7 +467,7 @@ def test_an_unreachable_target_is_told_and_ends_no_run(plain: Host) -> None:
 
 def test_trouble_is_told_when_it_lasts_and_when_it_ends(plain: Host) -> None:
     plain.deploy()
-    plain.target.failing["digits", 1] = crashed()
+    plain.target.failing[plain.name, 1] = crashed()
     plain.settle()
     assert plain.kinds()[-1] == "promoted"
     plain.go_on(10)
@@ -475,7 +482,7 @@ def test_trouble_is_told_when_it_lasts_and_when_it_ends(plain: Host) -> None:
 
 def test_drift_is_put_back(plain: Host) -> None:
     plain.deploy()
-    plain.target.drifted.add(("digits", 1))
+    plain.target.drifted.add((plain.name, 1))
     plain.settle()
 
     assert plain.target.drifted == set()
@@ -490,7 +497,7 @@ def test_a_target_that_refuses_is_told_and_the_old_revision_goes_on(plain: Host)
     plain.target.refusing = ""
     plain.go_on(20)
 
-    assert plain.target.weights("digits") == {"r1": 100}
+    assert plain.target.weights(plain.name) == {"r1": 100}
     assert "quota" in revision(plain.show(), "r2")["failed_reason"]
 
 
@@ -499,53 +506,52 @@ def test_all_is_put_back_after_the_engine_lost_it(plain: Host) -> None:
     plain.target.there.clear()
     plain.go_on(70)
 
-    assert plain.target.weights("digits") == {"r1": 100}
+    assert plain.target.weights(plain.name) == {"r1": 100}
     assert plain.show()["condition"] == "ready"
 
 
-def test_services_of_others_are_told_and_left_alone(plain: Host) -> None:
-    plain.deploy()
+def test_services_of_others_are_told_and_left_alone(own: Host) -> None:
+    own.deploy()
     other = MemoryTarget()
-    other.there = dict(plain.target.there)
-    plain.target.there["stranger"] = plain.target.there["digits"]
-    controller = Controller(plain.registry.services, plain.registry.services.targets, plain.maker)
+    other.there = dict(own.target.there)
+    own.target.there["stranger"] = own.target.there[own.name]
+    controller = Controller(own.registry.services, own.registry.services.targets, own.maker)
     stopping = threading.Event()
     thread = threading.Thread(target=controller.run, args=(stopping,))
     thread.start()
-    eventually(lambda: bool(plain.registry.get("/api/v1/places")["items"]), "places are known")
+    eventually(lambda: bool(own.registry.get("/api/v1/places")["items"]), "places are known")
     stopping.set()
     controller.wake()
     thread.join()
 
-    assert plain.registry.get("/api/v1/places")["items"][0]["strays"] == ["stranger"]
-    assert "stranger" in plain.target.there
+    assert own.registry.get("/api/v1/places")["items"][0]["strays"] == ["stranger"]
+    assert "stranger" in own.target.there
 
 
 def test_lines_of_replicas_are_shown(plain: Host) -> None:
     plain.deploy()
     plain.target.lines = [line("r1-0", "one"), line("r2-0", "two"), line("r1-0", "three")]
-    shown = plain.registry.get(f"{SERVICES}/digits/logs?revision=r1&tail=1")["items"]
+    shown = plain.registry.get(f"{plain.path}/logs?revision=r1&tail=1")["items"]
 
     assert [each["text"] for each in shown] == ["three"]
     plain.target.unreachable = "docker: no answer"
-    assert "no answer" in problem(plain, 503, "GET", "/digits/logs")
+    assert "no answer" in problem(plain, 503, "GET", f"/{plain.name}/logs")
 
 
 def test_events_of_one_service_are_listed(plain: Host) -> None:
     plain.deploy()
-    plain.deploy("other")
-    found = plain.registry.get(f"{SERVICES}/digits/events")["items"]
+    found = plain.registry.get(f"{plain.path}/events")["items"]
 
     assert [each["kind"] for each in found] == [
         "service.created", "service.key_added", "service.ready", "service.promoted",
     ]  # fmt: skip
 
 
-def test_services_are_listed_in_pages(plain: Host) -> None:
+def test_services_are_listed_in_pages(own: Host) -> None:
     for name in ("a", "b", "c"):
-        plain.deploy(name)
-    first = plain.registry.get(f"{SERVICES}?limit=2")
-    rest = plain.registry.get(f"{SERVICES}?limit=2&cursor={first['next']}")
+        own.deploy(name)
+    first = own.registry.get(f"{SERVICES}?limit=2")
+    rest = own.registry.get(f"{SERVICES}?limit=2&cursor={first['next']}")
 
     assert [each["name"] for each in first["items"] + rest["items"]] == ["a", "b", "c"]
 
@@ -553,7 +559,7 @@ def test_services_are_listed_in_pages(plain: Host) -> None:
 def test_a_commit_wakes_the_controller(plain: Host) -> None:
     told = threading.Event()
     plain.registry.services.notifier.subscribe(Change.SERVICES, told.set)
-    plain.registry.post(SERVICES, {"name": "digits", "model": "scale", "target": DOCKER}, 201)
+    plain.registry.post(SERVICES, {"name": plain.name, "model": "scale", "target": DOCKER}, 201)
 
     assert told.is_set()
 

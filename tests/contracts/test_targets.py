@@ -9,8 +9,8 @@ import pytest
 
 from cloud.hosting.errors import RefusedError
 from cloud.hosting.targets import Condition
-from tests.support import target_worlds as targets
-from tests.support.target_worlds import World
+from tests.support import targets
+from tests.support.targets import World
 
 WORLDS: dict[str, Callable[[Path], AbstractContextManager[World]]] = {
     "kubernetes": targets.kubernetes,

@@ -40,20 +40,31 @@ def logged_in(
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Run]:
     """Give what runs `packhorse` with these arguments."""
+    with registries.listening(registry) as url:
+        yield runner(url, registry, place, monkeypatch, capsys)
+
+
+def runner(
+    url: str,
+    registry: Registry,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Return the same for a registry that listens at this URL already."""
     ca = place / "ca.pem"
     ca.write_text(registry.services.authority.ca_pem)
-    with registries.listening(registry) as url:
-        monkeypatch.setenv("PACKHORSE_CONFIG", str(place / "config" / "login.json"))
-        monkeypatch.setenv("PACKHORSE_URL", url)
-        monkeypatch.setenv("PACKHORSE_KEY", registry.key)
-        monkeypatch.setenv("PACKHORSE_CA", str(ca))
+    monkeypatch.setenv("PACKHORSE_CONFIG", str(place / "config" / "login.json"))
+    monkeypatch.setenv("PACKHORSE_URL", url)
+    monkeypatch.setenv("PACKHORSE_KEY", registry.key)
+    monkeypatch.setenv("PACKHORSE_CA", str(ca))
 
-        def packhorse(*arguments: str | Path) -> Ran:
-            monkeypatch.setattr(sys, "argv", ["packhorse", *map(str, arguments)])
-            capsys.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                main.main()
-            out, err = capsys.readouterr()
-            return Ran(int(ended.value.code or 0), out, err)
+    def packhorse(*arguments: str | Path) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["packhorse", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        out, err = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), out, err)
 
-        yield packhorse
+    return packhorse

@@ -23,6 +23,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from runtime.containers.engine import Engine
+from runtime.containers.specs import Address
 from tests.support import parts
 from tests.support.brokers import eventually
 
@@ -136,6 +138,22 @@ def shared() -> Iterator[Rig]:
             mine.unlink(missing_ok=True)
             if not _living(users):
                 _clear(rig)
+
+
+@contextlib.contextmanager
+def alone(*, images: Engine, names: list[str]) -> Iterator[Rig]:
+    """Give an engine that a test may stop, with images copied from another one."""
+    directory = Path(tempfile.mkdtemp(prefix="packhorse-docker-"))
+    rig = Rig(directory)
+    try:
+        rig.start()
+        engine = Engine(Address(rig.url))
+        with contextlib.closing(engine):
+            engine._api.load_image(images._streams.get_images(names))
+        yield rig
+    finally:
+        _clear(rig)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def base_image() -> Path:

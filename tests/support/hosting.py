@@ -1,8 +1,9 @@
 """A registry whose services run on a target in memory, looked after pass by pass."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from cloud.hosting.reconciler import Reconciler
 from cloud.registry.serving import rows
 from tests.support import registries
 from tests.support.registries import SQLITE, Registry, Stores
-from tests.support.targets import MemoryMaker, MemoryTarget
+from tests.support.memory_target import MemoryMaker, MemoryTarget
 
 SERVICES = "/api/v1/services"
 DOCKER = {"kind": "docker"}
+OK = 200
+_NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -29,9 +32,17 @@ class Host:
     maker: MemoryMaker
     builds: Builds
     reconciler: Reconciler
+    name: str = "digits"
+    """Of the service that is meant when none is named."""
 
-    def settle(self, name: str = "digits", passes: int = 30) -> None:
+    @property
+    def path(self) -> str:
+        """Where the API has it."""
+        return f"{SERVICES}/{self.name}"
+
+    def settle(self, name: str | None = None, passes: int = 30) -> None:
         """Do passes until one says that nothing is to be done at once; time stands still."""
+        name = name or self.name
         for _ in range(passes):
             try:
                 wait_s = self.reconciler.reconcile(name)
@@ -43,7 +54,7 @@ class Host:
                 return
         raise AssertionError(f"{name} does not settle")
 
-    def go_on(self, seconds: float, name: str = "digits") -> None:
+    def go_on(self, seconds: float, name: str | None = None) -> None:
         """Let time pass in steps, with a pass at each."""
         for _ in range(5):
             self.registry.clock.at += seconds / 5
@@ -55,51 +66,72 @@ class Host:
         targets = self.registry.services.targets
         self.reconciler = Reconciler(self.registry.services, targets, self.builds)
 
-    def deploy(self, name: str = "digits", *, status: int = 201, **wish: Any) -> Any:
+    def deploy(self, name: str | None = None, *, status: int = 201, **wish: Any) -> Any:
         """Make a service, and have it looked after."""
         made = self.registry.post(
-            SERVICES, {"name": name, "model": "scale", "target": DOCKER, **wish}, status
+            SERVICES,
+            {"name": name or self.name, "model": "scale", "target": DOCKER, **wish},
+            status,
         )
         self.settle(name)
         return made
 
-    def update(self, name: str = "digits", **changes: Any) -> Any:
+    def update(self, name: str | None = None, **changes: Any) -> Any:
         """Change a service, and have it looked after."""
-        answer = self.registry.http.patch(f"{SERVICES}/{name}", json=changes)
+        answer = self.registry.http.patch(f"{SERVICES}/{name or self.name}", json=changes)
         made = registries.checked(answer, 200)
         self.settle(name)
         return made
 
-    def show(self, name: str = "digits") -> Any:
+    def show(self, name: str | None = None) -> Any:
         """Return what the API says of a service."""
-        return self.registry.get(f"{SERVICES}/{name}")
+        return self.registry.get(f"{SERVICES}/{name or self.name}")
 
-    def act(self, what: str, body: Any = None, name: str = "digits") -> Any:
+    def act(self, what: str, body: Any = None, name: str | None = None) -> Any:
         """Do something to a service, and have it looked after."""
-        made = self.registry.post(f"{SERVICES}/{name}/{what}", body, 200)
+        made = self.registry.post(f"{SERVICES}/{name or self.name}/{what}", body, 200)
         self.settle(name)
         return made
 
-    def kinds(self, name: str = "digits") -> list[str]:
+    def kinds(self, name: str | None = None) -> list[str]:
         """Return the kinds of a service's events, oldest first."""
-        found = self.registry.get(f"/api/v1/events?subject={name}&kind=service.*&limit=200")
+        found = self.registry.get(
+            f"/api/v1/events?subject={name or self.name}&kind=service.*&limit=200"
+        )
         return [each["kind"].removeprefix("service.") for each in found["items"]]
 
-    def events(self, kind: str, name: str = "digits") -> list[Any]:
+    def events(self, kind: str, name: str | None = None) -> list[Any]:
         """Return what events of one kind say, oldest first."""
-        found = self.registry.get(f"/api/v1/events?subject={name}&kind=service.{kind}&limit=200")
+        found = self.registry.get(
+            f"/api/v1/events?subject={name or self.name}&kind=service.{kind}&limit=200"
+        )
         return [each["data"] for each in found["items"]]
 
-    def row(self, name: str = "digits") -> tables.Service:
+    def row(self, name: str | None = None) -> tables.Service:
         """Return the row of a service."""
         with self.registry.services.reading() as session:
-            found = session.get_one(tables.Service, name)
+            found = session.get_one(tables.Service, name or self.name)
             session.expunge(found)
             return found
 
-    def state(self, name: str = "digits") -> Any:
+    def state(self, name: str | None = None) -> Any:
         """Return what is durably known of a service's traffic."""
         return rows.state(self.row(name))
+
+
+@contextlib.contextmanager
+def alone(host: Host) -> Iterator[Host]:
+    """Give the same host with a service name of its own; takes away what a test left there.
+
+    So that many tests can share one registry, which takes long to make.
+    """
+    made = replace(host, name=f"digits-{next(_NUMBERS)}")
+    made.restart()
+    yield made
+    host.target.reset()
+    host.maker.reset()
+    if host.registry.http.get(made.path).status_code == OK:
+        registries.checked(host.registry.http.delete(f"{made.path}?forget=true"), OK)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Makes, starts and mends the replicas of a service, as planned."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -51,9 +52,13 @@ class ReplicaHands:
         return troubles
 
     def _make(self, new: New) -> None:
-        if self._engine.images.find(new.spec.image) is None:
+        image = self._engine.images.find(new.spec.image)
+        if image is None:
             return  # it is observed, with the reason
-        container = self._engine.create(new.name, new.spec)
+        spec = new.spec
+        if spec.command is not None:
+            spec = dataclasses.replace(spec, command=(*spec.command, *image.command))
+        container = self._engine.create(new.name, spec)
         start(self._engine, container)
 
     def _trying(self, troubles: list[str], act: Callable[[], None]) -> None:

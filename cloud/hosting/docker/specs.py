@@ -28,11 +28,11 @@ def replica(wish: Wish, revision: RevisionWish, place: int = 0) -> ContainerSpec
     """Return a replica's container; place 0 is none's: fingerprints are made of it."""
     secret = bool(revision.secrets)
     path = f"{marks.SECRETS_PATH}/{marks.SECRETS_NAME}"
-    launch = ("launch", "--env-file", path, "--") if secret else ()
     volume = marks.secrets_volume(wish.service, revision.number)
     return ContainerSpec(
         image=revision.image,
-        command=(*launch, *SERVE) if secret else None,
+        # The image's own command follows.
+        command=("launch", "--env-file", path, "--") if secret else None,
         env=dict(revision.env),
         user=USER,
         network=marks.network(wish.service),
@@ -46,13 +46,6 @@ def replica(wish: Wish, revision: RevisionWish, place: int = 0) -> ContainerSpec
         stop_signal="SIGTERM",
         stop_s=STOP_S,
     )
-
-
-SERVE = (
-    *("serve", "--repository", "/models", "--host", "0.0.0.0"),  # noqa: S104 - within a container
-    *("--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT), "--insecure"),
-)
-"""What an image of a bundle does by itself."""
 
 
 def grace_s(wish: Wish) -> int:
