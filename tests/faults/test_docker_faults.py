@@ -18,9 +18,9 @@ from runtime.containers.errors import EngineUnreachableError
 from runtime.containers.specs import Address, ContainerSeen
 from runtime.errors import InvalidError
 from tests.support import dockerservices, engines, standins
+from tests.support.asking import asking
 from tests.support.brokers import eventually
 from tests.support.dockerservices import Service, revision
-from tests.support.asking import asking
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,9 +12,9 @@ from cloud.hosting.targets import Condition, Resources
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
 from tests.support import dockerservices, engines, standins
+from tests.support.asking import asking
 from tests.support.brokers import eventually, free_port
 from tests.support.dockerservices import Service, revision
-from tests.support.asking import asking
 
 pytestmark = pytest.mark.timeout(600)
 
