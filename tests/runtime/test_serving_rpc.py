@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from runtime.serving.rpc import caller, status
 from runtime.serving.rpc.server import RpcOptions
 from runtime.serving.served import Prediction
 from tests.support import models, rpc, serving
+from tests.support.brokers import eventually
 from tests.support.rpc import Client, RunningRpc
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -285,6 +288,23 @@ def test_a_stream_says_where_pieces_end_if_asked(client: Client) -> None:
     assert len(end.infer_response.outputs) == 0
     assert end.infer_response.id == "a"
     assert end.infer_response.parameters["triton_final_response"].bool_param
+
+
+def test_a_client_that_leaves_a_stream_frees_its_place(plane: DataPlane) -> None:
+    endless = X.copy()
+    endless[0, :2] = (1e9, 0)
+    options = RpcOptions(max_calls=1)
+
+    with rpc.serving(plane, options=options) as running, rpc.client(running.port) as client:
+        ask = client.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        answers = ask(iter([rpc.request("counting", endless).SerializeToString()]))
+        next(answers)
+        with rpc.client(running.port) as other:
+            busy = other.refusal("ModelInfer", rpc.request("linear", X))
+            answers.cancel()
+            eventually(lambda: other.answers("ModelInfer", rpc.request("linear", X)), "its place")
+
+    assert busy.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_metadata_says_whose_request_it_is(client: Client, seen: Seen) -> None:
@@ -561,3 +581,13 @@ def test_what_is_not_ready_is_told_when_to_come_again(plane: DataPlane) -> None:
 
     assert refusal.code() == grpc.StatusCode.UNAVAILABLE
     assert dict(refusal.trailing_metadata())["retry-after"] == "1"
+
+
+def test_a_server_without_grpc_does_not_import_it() -> None:
+    program = "import runtime.serving.process, sys; print({'grpc', 'google'} & set(sys.modules))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "set()\n"

@@ -172,6 +172,30 @@ def test_an_error_names_the_field(
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("count", [1, 31, 32, 127, 128, 5000])
+@pytest.mark.parametrize("datatype", ["BOOL", "FP32", "FP64"])
+def test_typed_values_of_any_number_come_whole(datatype: DataType, count: int) -> None:
+    given = (np.arange(count) % 2).astype(tensors.DTYPES[datatype])
+    field = codec.FORMS[datatype].field
+    asked = request(shape=(count,), datatype=datatype, **{field: given.tolist()})
+
+    (array,) = codec.decode(asked, spec(datatype, (-1,))).values()
+    answer = codec.encode("m", "1", asked, {"x": array})
+
+    np.testing.assert_array_equal(array, given)
+    assert list(getattr(answer.outputs[0].contents, field)) == given.tolist()
+
+
+def test_a_field_of_the_future_beside_typed_values_does_not_change_them() -> None:
+    contents = InferTensorContents(fp32_contents=[1, 2]).SerializeToString() + b"\x7a\x03abc"
+    asked = request()
+    asked.inputs[0].contents.MergeFromString(contents)
+
+    (array,) = codec.decode(asked, spec()).values()
+
+    assert array.tolist() == [[1, 2]]
+
+
 def test_raw_contents_come_for_each_input_or_for_none() -> None:
     asked = request(EIGHT)
     asked.raw_input_contents.append(EIGHT)

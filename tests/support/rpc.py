@@ -91,6 +91,14 @@ class Client:
             return error
         raise AssertionError(f"{method} was answered")
 
+    def answers(self, method: str, request: Any) -> bool:
+        """Say whether a call is answered."""
+        try:
+            self.call(method, request)
+        except grpc.RpcError:
+            return False
+        return True
+
     def stream(self, requests: Sequence[Any], metadata: Metadata = ()) -> list[Any]:
         """Return all answers to all requests of one stream."""
         ask = self.channel.stream_stream(

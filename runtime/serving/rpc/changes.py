@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from runtime.errors import InvalidError
+from runtime.errors import InvalidError, ModelError
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.protos import open_inference_pb2 as pb
 from runtime.serving.repository import Repository
@@ -35,7 +35,10 @@ async def load(
 ) -> pb.RepositoryModelLoadResponse:
     """Serve a model of the repository, as it lies there."""
     _require_plain(request.parameters, ())
-    await repository.load(request.model_name)
+    try:
+        await repository.load(request.model_name)
+    except OSError as error:
+        raise ModelError(f"{request.model_name}: {error}") from error
     return pb.RepositoryModelLoadResponse()
 
 

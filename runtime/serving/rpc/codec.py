@@ -5,7 +5,9 @@ Values come in one of two forms, and the answer goes in the form of the request:
     raw     every tensor's bytes in raw_input_contents, in the order of the inputs: inference.raw
     typed   every tensor's values in its own `contents`, in the list that its datatype has
 
-FP16 has no list, so it is only raw; an answer that holds one is raw as a whole.
+FP16 has no list, so it is only raw; an answer that holds one is raw as a whole. Lists of BOOL, FP32
+and FP64 lie on the wire as numpy has them, so they are taken from there and put there whole; those
+of integers pass through Python one by one, some 0.2 µs each.
 """
 
 import math
@@ -36,14 +38,20 @@ class _Form(NamedTuple):
 
     field: str
     wire: np.dtype[Any]
+    tag: int | None
+    """The byte before the values, where they lie on the wire as in an array."""
 
 
-def _form(field: str, wire: type) -> _Form:
-    return _Form(field, np.dtype(wire))
+def _form(field: str, wire: type, *, packed: bool = False) -> _Form:
+    number = InferTensorContents.DESCRIPTOR.fields_by_name[field].number
+    return _Form(field, np.dtype(wire), number << 3 | _LENGTH_DELIMITED if packed else None)
 
+
+_LENGTH_DELIMITED = 2
+"""Protobuf's number for values behind their length."""
 
 FORMS: dict[str, _Form] = {
-    "BOOL": _form("bool_contents", np.bool_),
+    "BOOL": _form("bool_contents", np.bool_, packed=True),
     "UINT8": _form("uint_contents", np.uint32),
     "UINT16": _form("uint_contents", np.uint32),
     "UINT32": _form("uint_contents", np.uint32),
@@ -52,8 +60,8 @@ FORMS: dict[str, _Form] = {
     "INT16": _form("int_contents", np.int32),
     "INT32": _form("int_contents", np.int32),
     "INT64": _form("int64_contents", np.int64),
-    "FP32": _form("fp32_contents", np.float32),
-    "FP64": _form("fp64_contents", np.float64),
+    "FP32": _form("fp32_contents", np.float32, packed=True),
+    "FP64": _form("fp64_contents", np.float64, packed=True),
     "BYTES": _form("bytes_contents", np.object_),
 }
 
@@ -160,7 +168,32 @@ def _decode_typed(
             f"{len(values)} values",
             f"send {count}, as the shape {list(shape)} says",
         )
-    return _array(field, values, form, spec).reshape(shape)
+    array = _packed(contents, count, form)
+    if array is None:
+        array = _array(field, values, form, spec)
+    return array.reshape(shape)
+
+
+def _packed(contents: InferTensorContents, count: int, form: _Form) -> Array | None:
+    """Return values as they lie on the wire; None if they cannot be taken from there."""
+    if form.tag is None or not count:
+        return None
+    data = contents.SerializeToString()
+    head = _head(form.tag, count * form.wire.itemsize)
+    # A field that we do not know may lie beside them.
+    if not data.startswith(head) or len(data) != len(head) + count * form.wire.itemsize:
+        return None
+    return np.frombuffer(data, form.wire, offset=len(head))
+
+
+def _head(tag: int, size: int) -> bytes:
+    """Return what stands before that many bytes on the wire: the tag, and the size as a varint."""
+    head = bytearray((tag,))
+    while size > 0x7F:  # noqa: PLR2004 - seven bits in each byte
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
 
 
 def _array(field: str, values: Any, form: _Form, spec: TensorSpec) -> Array:
@@ -184,6 +217,9 @@ def _array(field: str, values: Any, form: _Form, spec: TensorSpec) -> Array:
 
 
 def _fill(contents: InferTensorContents, form: _Form, array: Array) -> None:
+    if form.tag is not None:
+        contents.MergeFromString(_head(form.tag, array.nbytes) + array.tobytes())
+        return
     values: list[Any] = array.ravel().tolist()
     if form.field == "bytes_contents":
         values = [raw.as_bytes(value) for value in values]

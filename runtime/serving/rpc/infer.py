@@ -4,8 +4,9 @@ Requests come here as bytes, and are parsed here, so that a message that is none
 says so, and so that what all requests hold in memory together can be bounded.
 """
 
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from google.protobuf.message import DecodeError
 
@@ -87,15 +88,16 @@ class Infer:
             self._calls += 1
             self._held_bytes += len(data)
             try:
-                async for answer in self._pieces(data, context, caller):
-                    yield answer.SerializeToString()
+                async with contextlib.aclosing(self._pieces(data, context, caller)) as answers:
+                    async for answer in answers:
+                        yield answer.SerializeToString()
             finally:
                 self._calls -= 1
                 self._held_bytes -= len(data)
 
     async def _pieces(
         self, data: bytes, context: Context, caller: Caller
-    ) -> AsyncIterator[ModelStreamInferResponse]:
+    ) -> AsyncGenerator[ModelStreamInferResponse, None]:
         started = time.perf_counter()
         request = ModelInferRequest()
         try:
