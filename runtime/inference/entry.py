@@ -20,7 +20,15 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +107,13 @@ class Entry:
             yield self.run(inputs)
             return
         given = self._call("run", self._run, inputs)
-        step = _step_async if inspect.isasyncgen(given) else _step
+        asynchronous = inspect.isasyncgen(given)
+        step, close = (_step_async, _close_async) if asynchronous else (_step, _close)
         try:
             while (piece := self._call("run", step, given)) is not None:
                 yield self._arrays(piece)
         finally:
-            self._call("run", given.aclose if inspect.isasyncgen(given) else given.close)
+            self._call("run", close, given)
 
     def function(self, name: str, *, required: bool = True) -> Callable[..., Any] | None:
         """Return a function of the script; raise ModelError if it has to be there and is not."""
@@ -112,7 +121,8 @@ class Entry:
         if callable(found):
             return found  # type: ignore[no-any-return] # a foreign script's, whatever it is
         if required:
-            raise ModelError(f"{self._path.name}: there is no {name}(): define it")
+            names = [n for n, value in vars(self._module).items() if inspect.isfunction(value)]
+            raise self._error(name, f"is not defined: the script has {', '.join(names) or 'none'}")
         return None
 
     def _load(self) -> ModuleType:
@@ -192,3 +202,11 @@ async def _step_async(given: AsyncIterator[Any]) -> Any:
     async for piece in given:
         return piece
     return None
+
+
+def _close(given: Generator[Any, None, None]) -> None:
+    given.close()
+
+
+async def _close_async(given: AsyncGenerator[Any, None]) -> None:
+    await given.aclose()

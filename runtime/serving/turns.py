@@ -113,7 +113,7 @@ class Turns:
             self._waiting.append(work)
             # One that was woken counts as idle until it runs: compare with all that wait.
             if len(self._waiting) > self._idle and len(self._threads) < self._most_threads:
-                self._start_thread()
+                self._start_thread(work)
             else:
                 self._news.notify()
 
@@ -133,11 +133,17 @@ class Turns:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _start_thread(self) -> None:
+    def _start_thread(self, work: Work) -> None:
         name = f"model-{self._name}-{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            if not self._threads:
+                self._waiting.remove(work)
+                raise BusyError(f"{self._name}: no thread can be started: {error}") from error
+            return
         self._threads.append(thread)
-        thread.start()
 
     def _work(self) -> None:
         while works := self._next():
@@ -167,10 +173,15 @@ class Turns:
             return _FIRST
         rules = self._rules._replace(max_delay_s=0.0) if self._closed else self._rules
         queue = [
-            batching.Waiting(work.arrived, work.rows, work.key, work.deadline - 2 * self._mean_s)
+            batching.Waiting(work.arrived, work.rows, work.key, self._latest(work))
             for work in self._waiting
         ]
         return batching.decide(now, queue, rules)
+
+    def _latest(self, work: Work) -> float:
+        """Return until when a request may be held back: the rest of its time is for its run."""
+        half = (work.arrived + work.deadline) / 2
+        return min(half, work.deadline - 2 * self._mean_s)
 
     def _take(self, places: tuple[int, ...]) -> list[Work]:
         taken = [self._waiting[place] for place in places]

@@ -56,11 +56,11 @@ async def run(inputs):
     x = inputs["x"]
     match int(x[0, 0]):
         case 1:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.1)
             os._exit(3)
         case 2: await asyncio.sleep(600)
         case 3: time.sleep(600)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.2)
     async with lock:
         return {"y": x.sum(axis=1)}
 """
@@ -127,7 +127,7 @@ def test_a_process_that_was_killed_from_outside_is_started_again(model: Isolated
 
 
 def test_calls_beside_one_that_crashes_or_hangs_are_answered(tmp_path: Path) -> None:
-    model = load(tmp_path, ASYNC)
+    model = load(tmp_path, ASYNC, "resources: {timeout_s: 2.5}\n")
     try:
         for bad, says in (
             (CRASH, "process ended (exit code 3)"),

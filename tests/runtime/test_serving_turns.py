@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from runtime.bundle.build import build
-from runtime.bundle.index import Batching
+from runtime.bundle.index import Batching, Index
 from runtime.errors import InvalidError, ModelError
 from runtime.inference.model import Model
 from runtime.inference.tensors import Arrays
@@ -19,6 +19,7 @@ from runtime.serving.errors import BusyError, DeadlineError, NotReadyError
 from runtime.serving.measuring import Measured
 from runtime.serving.served import Ask, Prediction, Predictor
 from tests.support import predictors, scripts
+from tests.support.brokers import eventually
 from tests.support.predictors import Gate
 
 TOGETHER = Batching(max_size=8)
@@ -138,12 +139,11 @@ def test_a_delay_waits_for_others_until_the_batch_is_full() -> None:
     plane.close()
 
 
-def test_a_request_is_not_held_back_beyond_its_deadline() -> None:
+def test_a_request_is_not_held_back_until_its_deadline_is_missed() -> None:
     plane = plane_of(predictors.Echo(batching=Batching(max_size=3, max_delay_ms=60_000)))
-    ask = Ask(deadline=time.monotonic() + 0.3)
+    ask = Ask(deadline=time.monotonic() + 2)
 
-    with pytest.raises(DeadlineError):
-        asyncio.run(plane.run(plane.find("m"), x(1), None, ask))
+    assert asyncio.run(plane.run(plane.find("m"), x(1), None, ask))["x"].tolist() == [1]
     plane.close()
 
 
@@ -258,15 +258,20 @@ def test_an_unloaded_model_is_not_ready_to_whoever_kept_it() -> None:
 # Streams -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["in this process", "isolated"])
+LOADERS: dict[str, Callable[[Path, Index], Predictor]] = {
+    "in this process": Model.load,
+    "isolated": lambda directory, index: loading.load(directory, index)[0],
+}
+
+
+@pytest.fixture(params=[(how, kind) for how in LOADERS for kind in ("def", "async def")], ids=str)
 def streaming(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DataPlane]:
-    scripts.write(tmp_path, script=STREAM, yaml=scripts.SIGNATURE)
-    index = build(tmp_path).index
+    how, kind = request.param
+    script = STREAM.replace("def run", f"{kind} run")
+    index = build(scripts.write(tmp_path, script=script, yaml=scripts.SIGNATURE)).index
     plane = DataPlane()
-    model = {"isolated": lambda: loading.load(tmp_path, index)[0]}.get(
-        request.param, lambda: Model.load(tmp_path, index)
-    )()
-    plane.add("m", "1", model)
+    plane.add("m", "1", LOADERS[how](tmp_path, index))
+    (tmp_path / "score.py.done").unlink(missing_ok=True)  # of the run that warmed it up
     yield plane
     plane.close()
 
@@ -291,7 +296,7 @@ def test_a_generators_pieces_come_one_by_one_and_joined_if_no_stream_is_asked_fo
     assert list(tmp_path.glob("*.done"))
 
 
-def test_a_reader_who_leaves_ends_the_generator(streaming: DataPlane) -> None:
+def test_a_reader_who_leaves_ends_the_generator(streaming: DataPlane, tmp_path: Path) -> None:
     served = streaming.find("m")
 
     async def leave() -> float:
@@ -302,6 +307,7 @@ def test_a_reader_who_leaves_ends_the_generator(streaming: DataPlane) -> None:
         return 0.0
 
     assert asyncio.run(leave()) == 1_000_000
+    eventually((tmp_path / "score.py.done").exists, "the end of the generator")
     assert asyncio.run(gather(streaming.stream(served, many(1)))) == [1]
 
 
