@@ -111,8 +111,11 @@ def test_connections_beyond_the_bound_are_closed_at_once(monkeypatch: pytest.Mon
 
 
 def test_an_error_nobody_foresaw_is_a_500_in_the_protocol_s_shape(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A library's own logging set-up may have turned off whatever logger was there before.
+    monkeypatch.setattr(front.log, "disabled", False)
+
     async def handler(_request: web.BaseRequest) -> web.StreamResponse:
         raise ZeroDivisionError
 

@@ -200,17 +200,17 @@ def test_no_call_fails_while_replicas_are_killed_and_drain(world: World) -> None
     load = RpcLoad(world.gateway.config.parent, world.address)
     with gateways.running(load):
         load.spawn()
-        load.await_answers(300)
+        load.await_answers(150)
         world.a.kill()
-        load.await_answers(300)
+        load.await_answers(150)
         world.a.start()
         world.gateway.await_healthy(2, grpc=True)
-        load.await_answers(300)
+        load.await_answers(150)
         world.b.stop()
-        load.await_answers(300)
+        load.await_answers(150)
         world.b.start()
         world.gateway.apply(revision("r2", 100, [world.b]))
-        load.await_answers(300)
+        load.await_answers(150)
         load.stop()
 
     assert load.told()["failures"] == []

@@ -40,7 +40,7 @@ def main(address: str, kind: str) -> None:
     ended, found = threading.Event(), []
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     work = {"kept": ask_on_one, "fresh": ask_on_many}[kind]
-    threads = [threading.Thread(target=work, args=(address, ended, found)) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(address, ended, found)) for _ in range(2)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
