@@ -151,19 +151,11 @@ class Engine:
             )
         return self._flow(chunks, f"follow the log of container {container[:40]}")
 
-    def events(self, labels: Mapping[str, str]) -> "Iterator[Event]":
-        """Yield what changes among things with these labels, until the link breaks."""
+    def events(self, labels: Mapping[str, str]) -> Iterator[Event]:
+        """Return what changes from now on among things with these labels, until the link breaks."""
         with explaining("listen to events"):
             stream = self._streams.events(filters={"label": _labels(labels)})
-        with contextlib.closing(self._flow(stream, "listen to events")) as lines:
-            for line in lines:
-                told = json.loads(line)
-                actor = told.get("Actor") or {}
-                yield Event(
-                    kind=str(told.get("Type") or ""),
-                    action=str(told.get("Action") or ""),
-                    labels=actor.get("Attributes") or {},
-                )
+        return _events(self._flow(stream, "listen to events"))
 
     def write_files(self, container: str, directory: str, files: tuple[File, ...]) -> None:
         """Put files into a directory of a container that is made, started or not."""
@@ -272,6 +264,17 @@ class Engine:
         """Forget a volume; one that is not there is fine."""
         with contextlib.suppress(AbsentError), explaining(f"remove volume {name}"):
             self._api.remove_volume(name)
+
+
+def _events(stream: "Stream") -> Iterator[Event]:
+    with contextlib.closing(stream):
+        for line in stream:
+            told = json.loads(line)
+            yield Event(
+                kind=str(told.get("Type") or ""),
+                action=str(told.get("Action") or ""),
+                labels=(told.get("Actor") or {}).get("Attributes") or {},
+            )
 
 
 class Stream:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from cloud.hosting.docker import applied, marks
 from cloud.hosting.docker.applied import Applied
 from runtime.containers.engine import Engine
+from runtime.containers.errors import EngineRefusedError, EngineUnreachableError
 from runtime.containers.specs import ContainerSeen
 from runtime.gateway.config import Config, Status
 
@@ -71,13 +72,29 @@ def take(engine: Engine, service: str, leaving: AbstractSet[str] = frozenset()) 
     """Ask the engine; raises EngineErrors."""
     mark = {marks.SERVICE: service}
     containers = engine.containers(mark)
-    gateways = [each for each in containers if marks.is_gateway(each)]
-    files = engine.read_files(gateways[0].id, marks.CONFIG_PATH) if gateways else {}
     return Inventory(
         service,
         containers,
-        files,
+        _files(engine, containers),
         leaving,
         frozenset(engine.volumes(mark)),
         frozenset(engine.networks(mark)),
     )
+
+
+def _files(engine: Engine, containers: tuple[ContainerSeen, ...]) -> dict[str, bytes]:
+    """Read the volume that all gateways have, through one that is not just being removed."""
+    gateways = [each for each in containers if marks.is_gateway(each)]
+    ordered = sorted(gateways, key=lambda each: (not marks.holds(each), each.name))
+    read = (_read(engine, each.id) for each in ordered)
+    found = next((files for files in read if files is not None), None)
+    if found is None and gateways:
+        raise EngineUnreachableError("the gateways are changing just now: look again")
+    return found or {}
+
+
+def _read(engine: Engine, gateway: str) -> dict[str, bytes] | None:
+    try:
+        return engine.read_files(gateway, marks.CONFIG_PATH)
+    except EngineRefusedError:
+        return None
