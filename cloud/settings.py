@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     """Where images are pushed, such as images.example/packhorse; None: they stay where they were
     built, which is enough for the one engine that built them. Credentials are those of Docker's
     configuration."""
+    image_pull_config: Path | None = None
+    """A docker config.json of which clusters get what it has for `image_registry`; None: nodes can
+    pull from it as they are, or by `image_pull_secrets`."""
+    image_pull_secrets: Annotated[tuple[str, ...], NoDecode] = ()
+    """Secrets by which clusters pull images, where they are in each namespace already.
+    Comma-separated in the environment."""
     image_builder: str | None = None
     """The engine, by its name in `docker_hosts`, that builds images for Kubernetes; None:
     `docker_host`."""
@@ -111,7 +117,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged at least."""
 
-    @field_validator("public_names", "webhook_networks", "docker_hosts", mode="before")
+    @field_validator(
+        "public_names", "webhook_networks", "docker_hosts", "image_pull_secrets", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -16,8 +16,8 @@ from runtime.clock import SystemClock
 from tests.support import hosting, registries
 from tests.support.brokers import eventually
 from tests.support.hosting import DOCKER, SERVICES, Host
-from tests.support.registries import Stores
 from tests.support.memory_target import MemoryTarget, crashed, line
+from tests.support.registries import Stores
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from cloud.hosting.opening import Targets
 from cloud.hosting.reconciler import Reconciler
 from cloud.registry.serving import rows
 from tests.support import registries
-from tests.support.registries import SQLITE, Registry, Stores
 from tests.support.memory_target import MemoryMaker, MemoryTarget
+from tests.support.registries import SQLITE, Registry, Stores
 
 SERVICES = "/api/v1/services"
 DOCKER = {"kind": "docker"}
