@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from cloud.hosting.docker import applied, marks
 from cloud.hosting.docker.applied import Applied
 from runtime.containers.engine import Engine
+from runtime.containers.errors import EngineRefusedError, EngineUnreachableError
 from runtime.containers.specs import ContainerSeen
 from runtime.gateway.config import Config, Status
 
@@ -71,13 +72,25 @@ def take(engine: Engine, service: str, leaving: AbstractSet[str] = frozenset()) 
     """Ask the engine; raises EngineErrors."""
     mark = {marks.SERVICE: service}
     containers = engine.containers(mark)
-    gateways = [each for each in containers if marks.is_gateway(each)]
-    files = engine.read_files(gateways[0].id, marks.CONFIG_PATH) if gateways else {}
     return Inventory(
         service,
         containers,
-        files,
+        _files(engine, containers),
         leaving,
         frozenset(engine.volumes(mark)),
         frozenset(engine.networks(mark)),
     )
+
+
+def _files(engine: Engine, containers: tuple[ContainerSeen, ...]) -> dict[str, bytes]:
+    """Read the volume that all gateways have, through one that is not just being removed."""
+    gateways = [each for each in containers if marks.is_gateway(each)]
+    refused: EngineRefusedError | None = None
+    for each in sorted(gateways, key=lambda each: (not marks.holds(each), each.name)):
+        try:
+            return engine.read_files(each.id, marks.CONFIG_PATH)
+        except EngineRefusedError as error:
+            refused = error
+    if refused is not None:
+        raise EngineUnreachableError(f"the gateways are changing just now: {refused}")
+    return {}
