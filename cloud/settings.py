@@ -86,11 +86,11 @@ class Settings(BaseSettings):
     built, which is enough for the one engine that built them. Credentials are those of Docker's
     configuration."""
     image_pull_config: Path | None = None
-    """A docker config.json with the password by which clusters pull from `image_registry`, which
-    becomes a Secret of each service; None: they need none, or have `image_pull_secrets`."""
+    """A docker config.json of which clusters get what it has for `image_registry`; None: nodes can
+    pull from it as they are, or by `image_pull_secrets`."""
     image_pull_secrets: Annotated[tuple[str, ...], NoDecode] = ()
-    """Secrets for that which are in the clusters' namespaces already. Comma-separated in the
-    environment."""
+    """Secrets by which clusters pull images, where they are in each namespace already.
+    Comma-separated in the environment."""
     image_builder: str | None = None
     """The engine, by its name in `docker_hosts`, that builds images for Kubernetes; None:
     `docker_host`."""

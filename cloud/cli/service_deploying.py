@@ -12,6 +12,7 @@ from runtime.errors import InvalidError
 
 if TYPE_CHECKING:
     from cloud import shapes
+    from cloud.cli import service_exporting
     from cloud.client import Client
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
@@ -68,6 +69,25 @@ def deploy(  # noqa: PLR0917 - options, each by name
         Path | None, typer.Option(help="Write the first key there (0600), and do not print it.")
     ] = None,
     *,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="kubernetes: write manifests there, and deploy nothing."),
+    ] = None,
+    flavour: Annotated[
+        str, typer.Option(help="--export: manifests (with a kustomization), or kserve.")
+    ] = "manifests",
+    image: Annotated[
+        str | None, typer.Option(help="--export: the version's image, if it is built.")
+    ] = None,
+    gateway_image: Annotated[
+        str | None, typer.Option(help="--export: the gateway's image, if it is built.")
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REPOSITORY", help="--export: build images with this machine's engine, push."
+        ),
+    ] = None,
     wait: Wait = True,
     timeout: Timeout = "15min",
     json: JsonFlag = False,
@@ -78,6 +98,7 @@ def deploy(  # noqa: PLR0917 - options, each by name
     --strategy. Exit code 0 when it answers, 1 when it was rolled back, 4 when the time is over.
     """
     from cloud import shapes
+    from cloud.cli import service_exporting
 
     given = dict(locals())
     if bundle is None or target is None:
@@ -94,10 +115,31 @@ def deploy(  # noqa: PLR0917 - options, each by name
     )
     timeout_s = words.duration(timeout, "timeout")
     service_keys.require_new(key_file)
+    if export is not None:
+        asked = service_exporting.Export(export, flavour, image, gateway_image, push)
+        _export(wish, asked, key_file)
+        return
     with login.client() as registry:
         made = registry.deploy_service(wish)
         kept = _keep_key(made, key_file, json=json)
         _finish(registry, made, timeout_s=timeout_s if wait else None, kept=kept, json=json)
+
+
+def _export(
+    wish: "shapes.NewService", asked: "service_exporting.Export", key_file: Path | None
+) -> None:
+    from cloud.cli import service_exporting
+
+    service_exporting.check(asked, wish.target.kind)
+    with login.client() as registry:
+        paths, key = service_exporting.write(registry, wish, asked)
+    for path in paths:
+        output.result(str(path))
+    if key and key_file is not None:
+        service_keys.write(key_file, key)
+    elif key:
+        output.say(f"key  {key}")
+        output.say("The key is shown only now; send it as 'Authorization: Bearer KEY'.")
 
 
 def update(  # noqa: PLR0917 - options, each by name

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from cloud.cli import login, output, service_deploying, service_keys, service_traffic, words
+from cloud.cli import (
+    building_images,
+    login,
+    output,
+    service_deploying,
+    service_keys,
+    service_traffic,
+    words,
+)
 from cloud.cli import service_options as options
 from cloud.cli.output import JsonFlag
 from cloud.errors import AbsentError, WaitError
@@ -18,6 +26,7 @@ app.command()(service_traffic.traffic)
 app.command()(service_traffic.promote)
 app.command()(service_traffic.rollback)
 app.command()(service_traffic.scale)
+app.command()(building_images.build)
 app.add_typer(service_keys.app, name="keys")
 
 POLL_S = 0.5

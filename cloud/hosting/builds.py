@@ -74,12 +74,12 @@ class Builds:
         """Return how far the gateway's image is; ask for it if nobody did."""
         return self._ask(place, lambda: self._maker.gateway(place, self._teller(place)))
 
-    def forget(self, wanted: Wanted) -> None:
-        """Make an image anew when it is asked for again: it is gone, or shall be tried again."""
+    def forget(self, key: Wanted | Place) -> None:
+        """Make an image (a bundle's, or a place's gateway) anew when it is asked for."""
         with self._lock:
-            job = self._jobs.get(wanted)
+            job = self._jobs.get(key)
             if job is not None and not job.waiting:
-                del self._jobs[wanted]
+                del self._jobs[key]
 
     def run_all(self) -> int:
         """Make in this thread what is asked for; return how many images that were."""

@@ -100,7 +100,7 @@ class Reconciler:
             broken=images.broken,
             trouble=memory.refused,
         )
-        self._forget_gone_images(found, observed)
+        self._forget_gone_images(found, images, observed)
         decision = decide(found.state, seen, now)
         told = self._condition(memory, found.row.condition, observed)
         changed = self._save(found, decision, seen, told)
@@ -208,9 +208,11 @@ class Reconciler:
             pause_s = REPAIR_S if sightings.settled(observed, wish) else AGAIN_S
         return self.services.clock.monotonic() >= memory.applied_at + pause_s
 
-    def _forget_gone_images(self, found: Snapshot, observed: Observed) -> None:
-        """Have an image made anew that the engine has lost."""
-        gone = set(sightings.image_gone(observed)) & found.images
+    def _forget_gone_images(self, found: Snapshot, images: _Images, observed: Observed) -> None:
+        """Have images made anew that the engine has lost."""
+        if images.gateway and sightings.gateway_image_gone(observed, images.gateway):
+            self.builds.forget(found.place)
+        gone = set(sightings.images_gone(observed)) & found.images
         lost = [each for each in found.revisions if each.number in gone]
         if not lost:
             return

@@ -7,8 +7,8 @@ from cloud.hosting.targets import Observed, ObservedRevision, Reason, Wish
 from runtime.gateway.config import Status
 
 MAX_REASONS = 3
-IMAGE_GONE = frozenset({"ImageMissing", "image missing", "image-missing"})
-"""Codes of reasons that say that the engine has not the image that it had."""
+IMAGE_GONE = "ImageMissing"
+"""Code of the reason that the engine has not an image."""
 
 
 def see(
@@ -70,13 +70,20 @@ def must_mend(observed: Observed, wish: Wish) -> bool:
     return bool(drifted(observed)) or (left and observed.generation == wish.generation)
 
 
-def image_gone(observed: Observed) -> tuple[int, ...]:
-    """Return revisions whose image the engine has no more."""
+def images_gone(observed: Observed) -> tuple[int, ...]:
+    """Return revisions whose image was only in the engine, and is there no more."""
 
     def gone(each: ObservedRevision) -> bool:
-        return each.ready == 0 and any(reason.code in IMAGE_GONE for reason in each.reasons)
+        local = "@" not in each.image  # else it is pulled again
+        return local and each.ready == 0 and any(r.code == IMAGE_GONE for r in each.reasons)
 
     return tuple(each.number for each in observed.revisions if gone(each))
+
+
+def gateway_image_gone(observed: Observed, image: str) -> bool:
+    """Say whether the same goes for the gateway's image."""
+    missing = any(each.code == IMAGE_GONE for each in observed.reasons)
+    return "@" not in image and observed.gateway_ready == 0 and missing
 
 
 def shares(

@@ -1,106 +1,118 @@
-"""Images of what a registry has, built where a target can run them.
+"""The image maker of a registry: builds what its blobs hold, with the engines of its settings.
 
-docker       built by that very engine, and pushed only if there is an image registry
-kubernetes   built by the engine `image_builder`, and pushed: the nodes pull
+An engine is connected to when it is first needed. Images for an engine's own services are built
+there; those for clusters are built by `image_builder` and pushed to `image_registry`.
 """
 
 import io
 import threading
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
 
 from cloud.hosting import engines
-from cloud.hosting.errors import BuildError
+from cloud.hosting.errors import BuildError, RefusedError, UnreachableError
 from cloud.hosting.targets import Place
 from cloud.images.builder import Builder, Publishing
 from cloud.images.content import Content
 from cloud.images.image import DEFAULT_BASE, Image
 from cloud.images.maker import Progress, Wanted
 from cloud.services import Services
-from runtime.bundle import index as bundle_index
+from cloud.storage.blobs import Blobs
+from runtime.bundle import index
 from runtime.bundle.index import MAX_INDEX_BYTES, FileEntry
 from runtime.containers.engine import Engine
+from runtime.containers.errors import EngineError, EngineUnreachableError
 from runtime.digests import Digest
+
+KUBERNETES = "kubernetes"
 
 
 class RegistryMaker:
-    """Implements cloud.images.maker.ImageMaker. Engines are connected to when first used."""
+    """Implements cloud.images.maker.ImageMaker."""
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        self._settings, self._blobs = services.settings, services.blobs
         self._lock = threading.Lock()
-        self._builders: dict[str | None, tuple[Engine, Builder]] = {}
+        self._engines: dict[str | None, Engine] = {}
 
     def bundle(self, wanted: Wanted, progress: Progress) -> Image:
         """Return the image of a bundle."""
-        content = self._content(wanted)
-        return self._builder(wanted.place).build(
-            content,
-            base_image=wanted.base_image or self._base,
-            gpu=wanted.gpus,
-            progress=progress,
-        )
+        found = content(self._blobs, Digest(wanted.bundle), wanted.version)
+        base = wanted.base_image or self._base
+        builder = self._builder(wanted.place)
+        return builder.build(found, base_image=base, gpu=wanted.gpus, progress=progress)
 
     def gateway(self, place: Place, progress: Progress) -> Image:
         """Return the image of the gateway."""
         return self._builder(place).gateway(base_image=self._base, progress=progress)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of the engines."""
         with self._lock:
-            opened, self._builders = list(self._builders.values()), {}
-        for engine, _builder in opened:
+            opened, self._engines = list(self._engines.values()), {}
+        for engine in opened:
             engine.close()
 
     @property
     def _base(self) -> str:
-        return self._services.settings.base_image or DEFAULT_BASE
+        return self._settings.base_image or DEFAULT_BASE
 
     def _builder(self, place: Place) -> Builder:
-        settings = self._services.settings
-        publishing = None
-        if settings.image_registry is not None:
-            publishing = Publishing(settings.image_registry)
-        elif place.kind == "kubernetes":
+        pushed = self._settings.image_registry
+        if place.kind == KUBERNETES and pushed is None:
             raise BuildError(
-                "images: a cluster pulls its images: set image_registry to where they are pushed"
+                "image_registry: a cluster pulls images from one, and none is set: set "
+                "PACKHORSE_IMAGE_REGISTRY, such as images.example/packhorse"
             )
-        name = place.host if place.kind == "docker" else settings.image_builder
+        name = self._settings.image_builder if place.kind == KUBERNETES else place.host
+        publishing = None if pushed is None else Publishing(pushed)
+        return Builder(self._engine(name), self._settings.data / "images", publishing=publishing)
+
+    def _engine(self, name: str | None) -> Engine:
         with self._lock:
-            if name not in self._builders:
-                engine = engines.connect(settings, name)
-                work = settings.data / "images"
-                self._builders[name] = (engine, Builder(engine, work, publishing=publishing))
-            return self._builders[name][1]
+            found = self._engines.get(name)
+        if found is not None:
+            return found
+        try:
+            made = Engine(engines.address(self._settings, name))
+        except EngineUnreachableError as error:
+            raise UnreachableError(str(error)) from error
+        except EngineError as error:
+            raise RefusedError(str(error)) from error
+        with self._lock:
+            kept = self._engines.setdefault(name, made)
+        if kept is not made:
+            made.close()
+        return kept
 
-    def _content(self, wanted: Wanted) -> Content:
-        blobs = self._services.blobs
-        encoded = blobs.bytes_of(Digest(wanted.bundle), limit_bytes=MAX_INDEX_BYTES)
-        return Content(bundle_index.decode(encoded), encoded, wanted.version, self._open)
 
-    def _open(self, entry: FileEntry) -> BinaryIO:
-        return io.BufferedReader(_Blob(self._services, entry))
+def content(blobs: Blobs, bundle: Digest, version: int) -> Content:
+    """Return a bundle whose files are read from the store as they are needed."""
+    encoded = blobs.bytes_of(bundle, limit_bytes=MAX_INDEX_BYTES)
+
+    def read(entry: FileEntry) -> BinaryIO:
+        return cast("BinaryIO", io.BufferedReader(_Pieces(blobs.read(Digest(entry.sha256)))))
+
+    return Content(index.decode(encoded), encoded, version, read)
 
 
-class _Blob(io.RawIOBase):
-    """A blob of the registry as a file that is read once, from its beginning."""
+class _Pieces(io.RawIOBase):
+    """What an iterator gives, as a file."""
 
-    def __init__(self, services: Services, entry: FileEntry) -> None:
+    def __init__(self, pieces: Iterator[bytes]) -> None:
         super().__init__()
-        self._pieces = services.blobs.read(entry.sha256)
-        self._left = memoryview(b"")
+        self._pieces, self._piece = pieces, b""
 
     def readable(self) -> bool:
-        """Say that it is for reading."""
         return True
 
-    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override] # as io has it
-        """Fill a buffer as far as the next piece goes; 0 at the end."""
-        while not self._left:
-            piece = next(self._pieces, None)
-            if piece is None:
+    def readinto(self, buffer: Any) -> int:
+        while not self._piece:
+            following = next(self._pieces, None)
+            if following is None:
                 return 0
-            self._left = memoryview(piece)
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+            self._piece = following
+        taken = self._piece[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._piece = self._piece[len(taken) :]
+        return len(taken)

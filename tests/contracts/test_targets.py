@@ -14,6 +14,7 @@ from tests.support.targets import World
 
 WORLDS: dict[str, Callable[[Path], AbstractContextManager[World]]] = {
     "kubernetes": targets.kubernetes,
+    "memory": targets.memory,
 }
 
 

@@ -56,6 +56,8 @@ class MemoryTarget:
         self.starting: set[tuple[str, int]] = set()
         """Replicas that are not ready yet."""
         self.drifted: set[tuple[str, int]] = set()
+        self.foreign: set[str] = set()
+        """Names that something of somebody else's has."""
         self.unreachable = ""
         self.refusing = ""
         self.deaf = False
@@ -73,6 +75,8 @@ class MemoryTarget:
         self._enter("apply")
         if self.refusing:
             raise RefusedError(self.refusing)
+        if wish.service in self.foreign:
+            raise RefusedError(f"{wish.service} is there, and not ours: choose another name")
         config = configs.decode(configs.encode(wish.gateway))  # as a gateway reads it
         with self._lock:
             wished = {each.number: each for each in wish.revisions}

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cloud.hosting.kubernetes.target import KubernetesTarget
-from cloud.hosting.targets import Place, Target, Wish
+from cloud.hosting.targets import LogLine, Place, Target, Wish
 from tests.support import kube, kube_fixtures, kube_wishes
 from tests.support.kube import Kube
+from tests.support.memory_target import MemoryTarget
 
 
 class World(Protocol):
@@ -102,3 +103,44 @@ def kubernetes(directory: Path) -> Iterator[World]:
         finally:
             world.target.close()
             kube_fixtures.await_readers()
+
+
+class MemoryWorld:
+    """The target in memory, on which the tests of services stand."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryTarget()
+        self.target: Target = self.memory
+
+    def wish(self, service: str, generation: int = 1) -> Wish:
+        """Return a wish for one revision with all the traffic."""
+        return kube_wishes.wish(generation, service=service)
+
+    def settle(self, service: str) -> None:
+        """All runs at once; a replica says that it does."""
+        self.memory.lines.append(LogLine("r1-0", f"{service} is served"))
+
+    def ours(self) -> object:
+        """Return all that is there."""
+        return {
+            name: (each.config, each.revisions, each.leaving)
+            for name, each in self.memory.there.items()
+        }
+
+    def add_foreign(self, service: str) -> None:
+        """Have something of that name that is not ours."""
+        self.memory.foreign.add(service)
+
+    def foreign(self) -> object:
+        """Return what is not ours."""
+        return set(self.memory.foreign)
+
+
+@contextmanager
+def memory(_directory: Path) -> Iterator[World]:
+    """Have the target in memory."""
+    world = MemoryWorld()
+    try:
+        yield world
+    finally:
+        world.target.close()
