@@ -7,7 +7,7 @@ TEST_WORKERS ?= auto
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check fix bench bench-delta bench-serve test-matrix reference clean
+.PHONY: help setup parts demo test check fix bench bench-delta bench-serve test-matrix reference protos clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -50,6 +50,9 @@ test-matrix: setup parts ## run the device tests on Python 3.10 and 3.13
 
 bench: setup ## measure; docs/benchmarks.md explains each figure
 	@set -e; for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; python "$$bench" $(ARGS); done
+
+protos: setup ## write the gRPC messages anew from their .proto file
+	python scripts/generate_protos.py
 
 bench-serve: setup ## measure the inference server against floors and other servers (15 minutes)
 	@scripts/install-bench-peers.sh
