@@ -75,7 +75,7 @@ class Builds:
         return self._ask(place, lambda: self._maker.gateway(place, self._teller(place)))
 
     def forget(self, key: Wanted | Place) -> None:
-        """Make an image (of a bundle, or a place's gateway) anew when it is asked for: it is gone."""
+        """Make an image anew when it is asked for again: it is gone where it was."""
         with self._lock:
             job = self._jobs.get(key)
             if job is not None and not job.waiting:
