@@ -75,7 +75,7 @@ def test_a_model_is_served_updated_rolled_back_and_deleted_without_a_failed_requ
     made = run("services", "deploy", "digits", "--bundle", "scale:1", "--target", "docker",
                "--key-file", key, "--json", "--timeout", "3min")  # fmt: skip
     assert made.code == 0, made.err
-    (endpoint,) = made.json()["service"]["endpoints"]
+    endpoint = made.json()["service"]["endpoints"][0]
     headers = {
         "Authorization": f"Bearer {key.read_text().strip()}", "Content-Type": "application/json",
     }  # fmt: skip
