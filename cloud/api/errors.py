@@ -82,8 +82,14 @@ def status_of(kind: type[PackhorseError]) -> int:
 
 
 def slug(kind: type[PackhorseError]) -> str:
-    """Return the last part of an error's problem type: TokenUsedError is "token-used"."""
+    """Return the last part of an error's problem type: TokenUsedError is "token-used".
+
+    Those of targets begin with "target": that one cannot be reached is not what clients know as
+    "unreachable", the registry itself.
+    """
     words = re.findall("[A-Z][a-z]*", kind.__name__.removesuffix("Error"))
+    if issubclass(kind, hosting.TargetError) and words[0] != "Target":
+        words.insert(0, "Target")
     return "-".join(words).lower()
 
 

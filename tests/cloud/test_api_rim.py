@@ -36,7 +36,7 @@ def ours() -> list[type[PackhorseError]]:
     return [
         kind
         for kind in descendants(PackhorseError)
-        if kind.__module__ in {"runtime.errors", "cloud.errors"}
+        if kind.__module__ in {"runtime.errors", "cloud.errors", "cloud.hosting.errors"}
     ]
 
 
