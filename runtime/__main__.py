@@ -16,18 +16,22 @@ COMMANDS: tuple[str, ...] = ("serve", "gateway", "health", "launch")
 """Modules of runtime.commands, in the order of the help."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = argparse.ArgumentParser(prog="packhorse-runtime", description=__doc__.split("\n")[0])
+    version = importlib.metadata.version("packhorse")
+    made.add_argument("--version", action="version", version=version)
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        importlib.import_module(f"runtime.commands.{name}").add(commands)
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="packhorse-runtime", description=__doc__.split("\n")[0])
-    version = importlib.metadata.version("packhorse")
-    parser.add_argument("--version", action="version", version=version)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    modules = {name: importlib.import_module(f"runtime.commands.{name}") for name in COMMANDS}
-    for module in modules.values():
-        module.add(commands)
-    chosen = parser.parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
-        return int(modules[chosen.command].run(chosen))
+        return int(importlib.import_module(f"runtime.commands.{chosen.command}").run(chosen))
     except PackhorseError as error:
         sys.stderr.write(f"packhorse-runtime: {error}\n")
         return 2 if isinstance(error, InvalidError) else 1

@@ -8,9 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from importlinter import cli
-
 import cloud
 import edge_agent
 import runtime
@@ -20,10 +17,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("runtime", "edge_agent", "cloud")
 MODULE_LINES = 300
 FUNCTION_LINES = 40
-LONGER: dict[str, str] = {
-    "cloud/cli/deployments.py:deploy": "its signature is the table of the command's options",
-    "cloud/cli/serve.py:serve": "its signature is the table of the command's options",
-}
+LONGER: dict[str, str] = dict.fromkeys(
+    (
+        "cloud/cli/building_images.py:build",
+        "cloud/cli/deployments.py:deploy",
+        "cloud/cli/history.py:history",
+        "cloud/cli/releasing.py:release",
+        "cloud/cli/serve.py:serve",
+        "cloud/cli/service_deploying.py:deploy",
+        "cloud/cli/service_deploying.py:update",
+    ),
+    "its signature is the table of the command's options",
+)
 """Modules and functions above the caps, each with its reason."""
 EMPTY_WORDS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 SUPERVISOR_NEVER_IMPORTS = (
@@ -53,10 +58,14 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
             yield node
 
 
-def test_the_import_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_the_import_contracts_hold() -> None:
+    # In a process of its own: it sets up logging anew, and silences every logger that is there.
+    program = Path(sys.executable).with_name("lint-imports")
+    run = subprocess.run(
+        [program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
-    assert cli.lint_imports(no_cache=True, no_logo=True) == 0
+    assert run.returncode == 0, run.stdout
 
 
 def test_no_module_is_longer_than_the_cap() -> None:

@@ -12,6 +12,7 @@ import typer
 
 from cloud.cli.main import app
 from edge_agent import cli
+from runtime import __main__ as runtime_program
 from runtime import batches, messages
 from runtime.bundle import index, parts
 from runtime.messages import Phase
@@ -60,7 +61,10 @@ def wrong_with_packhorse(words: list[str]) -> str:
 
 def wrong_with_agent(words: list[str]) -> str:
     """Return what `packhorse-agent` would not understand, or ""."""
-    parser = cli._parser()
+    return wrong_with_parser(words, cli._parser())
+
+
+def wrong_with_parser(words: list[str], parser: argparse.ArgumentParser) -> str:
     (commands,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
     if words[:1] == ["--help"]:
         return ""
@@ -91,6 +95,8 @@ def wrong(words: list[str], directory: Path) -> str:
             trouble = wrong_with_packhorse(rest)
         case ["packhorse-agent", *rest]:
             trouble = wrong_with_agent(rest)
+        case ["packhorse-runtime", *rest]:
+            trouble = wrong_with_parser(rest, runtime_program.parser())
         case ["make", *rest]:
             trouble = wrong_with_make(rest)
         case ["python", script, *_] if script.endswith(".py"):
@@ -120,6 +126,7 @@ def test_every_command_in_the_documents_is_one_that_programs_understand() -> Non
         ["packhorse", "modles", "push"],
         ["packhorse", "deploy", "digits", "--two", "all"],
         ["packhorse-agent", "enroll"],
+        ["packhorse-runtime", "serve", "--prot", "1"],
         ["packhorse-agent", "run", "--datta", "x"],
         ["make", "everything"],
         ["scripts/none.sh"],

@@ -75,11 +75,7 @@ class Builds:
         return self._ask(place, lambda: self._maker.gateway(place, self._teller(place)))
 
     def forget(self, key: Wanted | Place) -> None:
-<<<<<<< HEAD
-        """Make an image (a bundle's, or a place's gateway) anew when it is asked for."""
-=======
         """Make an image anew when it is asked for again: it is gone where it was."""
->>>>>>> 01cad4679f80743a4a6d7b9fce7f93d5d23e8ab0
         with self._lock:
             job = self._jobs.get(key)
             if job is not None and not job.waiting:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.hosting.errors import BuildError, RefusedError, UnreachableError
-from cloud.images import base as bases
+from cloud.images import baseimage as bases
 from cloud.images import contexts, floor, planning, recipe
 from cloud.images.content import Content
 from cloud.images.floor import Wanted

@@ -11,7 +11,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from cloud.hosting.errors import BuildError
 from cloud.images import content as contents
 from cloud.images import floor, layers, recipe, sbom, tree
-from cloud.images.base import Base
+from cloud.images.baseimage import Base
 from cloud.images.content import Content
 from cloud.images.floor import Store, Wanted
 from cloud.images.layers import Layer

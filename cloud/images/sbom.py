@@ -12,7 +12,7 @@ from cyclonedx.model.license import LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from cloud.images.base import Base
+from cloud.images.baseimage import Base
 from cloud.images.content import Content
 from cloud.images.packages import Package
 

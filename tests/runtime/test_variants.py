@@ -1,6 +1,6 @@
 import pytest
 
-from runtime.bundle import index, variants
+from runtime.bundle import conditions, index, variants
 from runtime.bundle.index import Check, FileEntry, Index, Signature, TensorSpec, Variant
 from runtime.digests import Digest
 from runtime.errors import InvalidError
@@ -125,7 +125,7 @@ def test_conditions_compare_facts(conditions: dict[str, tuple[str, ...]], fits: 
 @pytest.mark.parametrize("text", ["", " ", ">=", "<lots", ">=1.x"])
 def test_a_condition_that_compares_with_nothing_is_refused(text: str) -> None:
     with pytest.raises(InvalidError, match=r"variants\[0\]\.when"):
-        variants.require_condition(text, "variants[0].when.memory_mb")
+        conditions.require(text, "variants[0].when.memory_mb")
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
