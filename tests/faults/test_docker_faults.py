@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from cloud.hosting.docker.target import DockerTarget
 from cloud.hosting.errors import UnreachableError
-from cloud.hosting.targets import Condition, Resources
+from cloud.hosting.targets import Condition, Observed, Reason, Resources
 from runtime.containers.engine import Engine
 from runtime.containers.errors import EngineUnreachableError
 from runtime.containers.specs import Address, ContainerSeen
@@ -75,7 +76,12 @@ def restarted(engine: Engine, container: str) -> bool:
     return seen is not None and seen.running and seen.restarts > 0
 
 
-CRASH = ("crash", {"CrashLoop", "Exited"}, 1, "the model cannot be loaded: its file is broken")
+def reasons(seen: Observed) -> tuple[Reason, ...]:
+    """Return why r2 does not run."""
+    return next(each for each in seen.revisions if each.number == 2).reasons
+
+
+CRASH = ("crash", {"Exited"}, 1, "the model cannot be loaded: its file is broken")
 EAT = ("eat", {"OOMKilled"}, 137, "")
 
 
@@ -88,13 +94,12 @@ def test_a_revision_that_cannot_run_says_why_and_harms_no_other(
     with asking(well.url, clients=1) as load:
         well.tell({1: 100, 2: 0}, bad)
         seen = well.until(
-            lambda seen: any(each.reasons for each in seen.revisions if each.number == 2),
-            "a reason",
+            lambda seen: [exit_code] == [each.exit_code for each in reasons(seen)],
+            "a reason with its exit code",
         )
 
-    reason = next(each for each in seen.revisions if each.number == 2).reasons[0]
+    reason = reasons(seen)[0]
     assert reason.code in codes
-    assert reason.exit_code == exit_code
     assert said in "\n".join(reason.last_log)
     assert load.failures == []
     assert seen.condition is Condition.READY, "its traffic is on r1 alone"
@@ -157,6 +162,7 @@ def test_a_configuration_that_no_gateway_takes_changes_nothing(well: Service) ->
     assert well.look().generation == well.told.generation
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_after_the_engine_was_restarted_all_runs_again_and_is_adopted(
     engine: Engine, gateway_image: str, stand_in: str
 ) -> None:
@@ -172,6 +178,8 @@ def test_after_the_engine_was_restarted_all_runs_again_and_is_adopted(
             rig.stop()
             with pytest.raises(UnreachableError):
                 made.look()
+            # The docker package leaves a socket that could not connect to the collector.
+            gc.collect()
             rig.start()
 
             target.apply(made.told)

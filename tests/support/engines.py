@@ -149,7 +149,11 @@ def alone(*, images: Engine, names: list[str]) -> Iterator[Rig]:
         rig.start()
         engine = Engine(Address(rig.url))
         with contextlib.closing(engine):
-            engine._api.load_image(images._streams.get_images(names))
+            packed = images._streams._get(
+                images._streams._url("/images/get"), params={"names": names}, stream=True
+            )
+            for _ in engine._streams.load_image(packed.iter_content(1 << 20)):
+                pass
         yield rig
     finally:
         _clear(rig)

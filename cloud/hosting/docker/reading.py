@@ -144,7 +144,7 @@ def _reasons(replica: ContainerSeen, logs: Mapping[str, tuple[str, ...]]) -> lis
         return [Reason("OOMKilled", text, replica.name, replica.exit_code, last)]
     if replica.running:
         text = f"it was restarted {replica.restarts} times, and has not answered since"
-        return [Reason("CrashLoop", text, replica.name, replica.exit_code, last)]
+        return [Reason("CrashLoop", text, replica.name, None, last)]
     killed = " (killed)" if replica.exit_code == _KILLED else ""
     text = f"it ended with exit code {replica.exit_code}{killed}: see its log"
     return [Reason("Exited", text, replica.name, replica.exit_code, last)]
