@@ -21,6 +21,7 @@ PACKAGES = ("runtime", "edge_agent", "cloud")
 MODULE_LINES = 300
 FUNCTION_LINES = 40
 LONGER: dict[str, str] = {
+    "cloud/cli/building_images.py:build": "its signature is the table of the command's options",
     "cloud/cli/deployments.py:deploy": "its signature is the table of the command's options",
     "cloud/cli/serve.py:serve": "its signature is the table of the command's options",
 }

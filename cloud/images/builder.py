@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.hosting.errors import BuildError, RefusedError, UnreachableError
-from cloud.images import base as bases
-from cloud.images import contexts, floor, planning, recipe
+from cloud.images import contexts, floor, foundation, planning, recipe
 from cloud.images.content import Content
 from cloud.images.floor import Wanted
 from cloud.images.image import DEFAULT_BASE, Image
@@ -143,7 +142,7 @@ class Builder:
 
     def _below(self, base_image: str, progress: Progress, *, gpu: bool) -> Wanted:
         credentials = self._publishing.credentials if self._publishing else None
-        base = bases.obtain(self._engine, base_image, credentials, progress)
+        base = foundation.obtain(self._engine, base_image, credentials, progress)
         return floor.wanted(base, gpu=gpu)
 
     def _floor(self, below: Wanted, progress: Progress) -> Callable[[str], None]:

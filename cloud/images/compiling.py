@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cloud.hosting.errors import BuildError
 from cloud.images import layers
-from cloud.images.base import Base
+from cloud.images.foundation import Base
 from cloud.images.layers import Entry, Layer
 from runtime.containers.engine import Engine
 from runtime.containers.specs import ContainerSpec

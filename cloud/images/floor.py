@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from cloud.images import compiling, layers, packages, platforms, recipe, tree
-from cloud.images.base import Base
+from cloud.images.foundation import Base
 from cloud.images.layers import Entry, Layer
 from cloud.images.packages import Package
 from runtime import digests, files, messages

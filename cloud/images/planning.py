@@ -11,9 +11,9 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from cloud.hosting.errors import BuildError
 from cloud.images import content as contents
 from cloud.images import floor, layers, recipe, sbom, tree
-from cloud.images.base import Base
 from cloud.images.content import Content
 from cloud.images.floor import Store, Wanted
+from cloud.images.foundation import Base
 from cloud.images.layers import Layer
 from cloud.images.packages import Package
 from runtime import files

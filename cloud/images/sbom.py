@@ -12,8 +12,8 @@ from cyclonedx.model.license import LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from cloud.images.base import Base
 from cloud.images.content import Content
+from cloud.images.foundation import Base
 from cloud.images.packages import Package
 
 _NAMESPACE = uuid.UUID("6f0f3f0a-5f0b-5a3e-9f0e-7d1f3c2b9a10")

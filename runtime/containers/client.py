@@ -9,6 +9,7 @@ costs 22 MB and 0.2 s, so it is imported at the first connection.
 """
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
+_CONNECT_S = 10.0
 _ABSENT, _SERVER_FAILED = 404, 500
 
 
@@ -78,6 +80,7 @@ def _client(
     import docker  # noqa: PLC0415 - see above
 
     _require_known(url, address)
+    _require_listener(url)
     options: Any = {"base_url": url, "version": version, "timeout": timeout_s}
     with explaining(f"connect to the engine at {url}"):
         if url.startswith("tcp://"):
@@ -95,6 +98,15 @@ def _require_known(url: str, address: Address) -> None:
         raise InvalidError("docker host", url, "give a certificate and its key, or neither")
     if scheme not in {"unix", "tcp", "npipe"}:
         raise InvalidError("docker host", url, "use unix:///PATH, tcp://HOST:PORT or ssh://HOST")
+
+
+def _require_listener(url: str) -> None:
+    """Raise EngineUnreachableError unless somebody listens: docker would leave a socket open."""
+    if not url.startswith("unix://"):
+        return
+    with explaining(f"connect to the engine at {url}"), socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_S)
+        probe.connect(url.removeprefix("unix://"))
 
 
 def _innermost(error: BaseException) -> str:

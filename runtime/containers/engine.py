@@ -17,6 +17,7 @@ from runtime.containers import payload
 from runtime.containers.client import Client, explaining
 from runtime.containers.errors import AbsentError, EngineRefusedError, EngineUnreachableError
 from runtime.containers.images import Images
+from runtime.containers.places import Places, filters, tolerating
 from runtime.containers.specs import Address, ContainerSeen, ContainerSpec, Event
 
 MAX_READ_BYTES = 4 << 20
@@ -35,7 +36,7 @@ class File:
     owner: int = 0
 
 
-class Engine:
+class Engine(Places):
     """An engine that answers. Safe for several threads."""
 
     def __init__(self, address: Address) -> None:
@@ -68,7 +69,7 @@ class Engine:
         """Send its first process a signal; a container that does not run is fine."""
         with (
             contextlib.suppress(AbsentError),
-            _tolerating(_CONFLICT),
+            tolerating(_CONFLICT),
             explaining(f"signal container {container[:40]}"),
         ):
             self._api.kill(container, name)
@@ -82,7 +83,7 @@ class Engine:
         """Kill and forget a container; one that is not there is fine."""
         with (
             contextlib.suppress(AbsentError),
-            _tolerating(_CONFLICT),  # somebody else is removing it
+            tolerating(_CONFLICT),  # somebody else is removing it
             explaining(f"remove container {container[:40]}"),
         ):
             self._api.remove_container(container, force=True, v=True)
@@ -94,7 +95,7 @@ class Engine:
 
     def unpause(self, container: str) -> None:
         """Let a container go on that somebody paused."""
-        with _tolerating(_CONFLICT), explaining(f"unpause container {container[:40]}"):
+        with tolerating(_CONFLICT), explaining(f"unpause container {container[:40]}"):
             self._api.unpause(container)
 
     def limit(
@@ -114,7 +115,7 @@ class Engine:
     def containers(self, labels: Mapping[str, str]) -> tuple[ContainerSeen, ...]:
         """Return all that have these labels ("": with any value), whatever their state."""
         with explaining("list containers"):
-            listed = self._api.containers(all=True, filters={"label": _labels(labels)})
+            listed = self._api.containers(all=True, filters={"label": filters(labels)})
         found = (self.container(each["Id"]) for each in listed)
         return tuple(each for each in found if each is not None)
 
@@ -151,19 +152,11 @@ class Engine:
             )
         return self._flow(chunks, f"follow the log of container {container[:40]}")
 
-    def events(self, labels: Mapping[str, str]) -> "Iterator[Event]":
-        """Yield what changes among things with these labels, until the link breaks."""
+    def events(self, labels: Mapping[str, str]) -> Iterator[Event]:
+        """Return what changes from now on among things with these labels, until the link breaks."""
         with explaining("listen to events"):
-            stream = self._streams.events(filters={"label": _labels(labels)})
-        with contextlib.closing(self._flow(stream, "listen to events")) as lines:
-            for line in lines:
-                told = json.loads(line)
-                actor = told.get("Actor") or {}
-                yield Event(
-                    kind=str(told.get("Type") or ""),
-                    action=str(told.get("Action") or ""),
-                    labels=actor.get("Attributes") or {},
-                )
+            stream = self._streams.events(filters={"label": filters(labels)})
+        return _events(self._flow(stream, "listen to events"))
 
     def write_files(self, container: str, directory: str, files: tuple[File, ...]) -> None:
         """Put files into a directory of a container that is made, started or not."""
@@ -217,61 +210,16 @@ class Engine:
             raise EngineUnreachableError(f"{directory} of {container[:40]}: {error}") from error
         return found
 
-    def make_network(self, name: str, labels: Mapping[str, str]) -> None:
-        """Make a bridge of its own, if it is not there."""
-        if self.network_labels(name) is not None:
-            return
-        with _tolerating(_CONFLICT), explaining(f"make network {name}"):
-            self._api.create_network(
-                name, driver="bridge", labels=dict(labels), check_duplicate=True
+
+def _events(stream: "Stream") -> Iterator[Event]:
+    with contextlib.closing(stream):
+        for line in stream:
+            told = json.loads(line)
+            yield Event(
+                kind=str(told.get("Type") or ""),
+                action=str(told.get("Action") or ""),
+                labels=(told.get("Actor") or {}).get("Attributes") or {},
             )
-
-    def network_labels(self, name: str) -> dict[str, str] | None:
-        """Return a network's labels; None: there is no such network."""
-        with explaining("list networks"):
-            found = self._api.networks(names=[name])
-        exact = [each for each in found if each["Name"] == name]
-        return dict(exact[0].get("Labels") or {}) if exact else None
-
-    def networks(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the names of those with these labels."""
-        with explaining("list networks"):
-            found = self._api.networks(filters={"label": _labels(labels)})
-        return tuple(str(each["Name"]) for each in found)
-
-    def join(self, network: str, container: str, aliases: tuple[str, ...]) -> None:
-        """Connect a container to a network."""
-        with explaining(f"join network {network}"):
-            self._api.connect_container_to_network(container, network, aliases=list(aliases))
-
-    def remove_network(self, name: str) -> None:
-        """Forget a network; one that is not there is fine."""
-        with contextlib.suppress(AbsentError), explaining(f"remove network {name}"):
-            self._api.remove_network(name)
-
-    def make_volume(self, name: str, labels: Mapping[str, str]) -> None:
-        """Make a volume, if it is not there."""
-        with explaining(f"make volume {name}"):
-            self._api.create_volume(name, labels=dict(labels))
-
-    def volumes(self, labels: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """Return the labels of the volumes with these labels, by name."""
-        with explaining("list volumes"):
-            found = self._api.volumes(filters={"label": _labels(labels)})["Volumes"] or ()
-        return {str(each["Name"]): dict(each.get("Labels") or {}) for each in found}
-
-    def volume_labels(self, name: str) -> dict[str, str] | None:
-        """Return a volume's labels; None: there is no such volume."""
-        try:
-            with explaining(f"inspect volume {name}"):
-                return dict(self._api.inspect_volume(name).get("Labels") or {})
-        except AbsentError:
-            return None
-
-    def remove_volume(self, name: str) -> None:
-        """Forget a volume; one that is not there is fine."""
-        with contextlib.suppress(AbsentError), explaining(f"remove volume {name}"):
-            self._api.remove_volume(name)
 
 
 class Stream:
@@ -290,16 +238,3 @@ class Stream:
         # A socket that the engine has closed already cannot be shut down.
         with contextlib.suppress(OSError, AttributeError):
             self._source.close()
-
-
-@contextlib.contextmanager
-def _tolerating(*statuses: int) -> Iterator[None]:
-    try:
-        yield
-    except EngineRefusedError as error:
-        if error.status not in statuses:
-            raise
-
-
-def _labels(labels: Mapping[str, str]) -> list[str]:
-    return [f"{name}={value}" if value else name for name, value in labels.items()]

@@ -85,12 +85,16 @@ def take(engine: Engine, service: str, leaving: AbstractSet[str] = frozenset()) 
 def _files(engine: Engine, containers: tuple[ContainerSeen, ...]) -> dict[str, bytes]:
     """Read the volume that all gateways have, through one that is not just being removed."""
     gateways = [each for each in containers if marks.is_gateway(each)]
-    refused: EngineRefusedError | None = None
-    for each in sorted(gateways, key=lambda each: (not marks.holds(each), each.name)):
-        try:
-            return engine.read_files(each.id, marks.CONFIG_PATH)
-        except EngineRefusedError as error:
-            refused = error
-    if refused is not None:
-        raise EngineUnreachableError(f"the gateways are changing just now: {refused}")
-    return {}
+    ordered = sorted(gateways, key=lambda each: (not marks.holds(each), each.name))
+    read = (_read(engine, each.id) for each in ordered)
+    found = next((files for files in read if files is not None), None)
+    if found is None and gateways:
+        raise EngineUnreachableError("the gateways are changing just now: look again")
+    return found or {}
+
+
+def _read(engine: Engine, gateway: str) -> dict[str, bytes] | None:
+    try:
+        return engine.read_files(gateway, marks.CONFIG_PATH)
+    except EngineRefusedError:
+        return None

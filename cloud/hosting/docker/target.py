@@ -25,7 +25,7 @@ from cloud.hosting.errors import RefusedError, UnreachableError
 from cloud.hosting.targets import LogLine, Observed, Wish
 from runtime.containers.engine import Engine
 from runtime.containers.errors import EngineError, EngineUnreachableError
-from runtime.containers.specs import ContainerSeen, Credentials
+from runtime.containers.specs import ContainerSeen, Credentials, Event
 from runtime.gateway.config import Status
 
 log = logging.getLogger(__name__)
@@ -94,12 +94,9 @@ class DockerTarget:
             self._hands.delete(service)
 
     def changes(self) -> Iterator[str]:
-        """See Target."""
+        """See Target. What happens from this call on is told."""
         with _explained():
-            for event in self._engine.events({marks.SERVICE: ""}):
-                service = event.labels.get(marks.SERVICE)
-                if service and not event.action.startswith(_QUIET):
-                    yield service
+            return _changed(self._engine.events({marks.SERVICE: ""}))
 
     def close(self) -> None:
         """See Target."""
@@ -137,6 +134,14 @@ def _troubled(there: Inventory, container: ContainerSeen) -> bool:
         return not container.running
     lost = container.restarts > 0 or container.health == "unhealthy"
     return lost and not reading.answers(there, container)
+
+
+def _changed(events: Iterator[Event]) -> Iterator[str]:
+    with _explained():
+        for event in events:
+            service = event.labels.get(marks.SERVICE)
+            if service and not event.action.startswith(_QUIET):
+                yield service
 
 
 @contextlib.contextmanager
