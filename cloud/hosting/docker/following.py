@@ -1,5 +1,6 @@
 """The logs of several replicas as one stream."""
 
+import contextlib
 import datetime as dt
 import queue
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from cloud.hosting.docker import marks
 from cloud.hosting.targets import LogLine
 from runtime.containers.engine import MAX_LINE_BYTES, Engine, Stream
-from runtime.containers.errors import EngineError
+from runtime.containers.errors import EngineError, EngineRefusedError
 from runtime.containers.specs import ContainerSeen
 
 LOOK_S = 1.0
@@ -54,8 +55,9 @@ class Following:
         """Yield what is written already, in the order of time."""
         found = []
         for replica in self._replicas():
-            stream = self._engine.follow(replica.id, lines=self._tail, follow=False)
-            found += list(read(replica.name, stream))
+            with contextlib.suppress(EngineRefusedError):  # it is being removed just now
+                stream = self._engine.follow(replica.id, lines=self._tail, follow=False)
+                found += list(read(replica.name, stream))
         yield from sorted(found, key=lambda each: each.at or 0.0)
 
     def _replicas(self) -> list[ContainerSeen]:
@@ -69,7 +71,10 @@ class Following:
             if (reader is not None and reader.is_alive()) or not replica.running:
                 continue
             lines = self._tail if reader is None else 0
-            stream = self._engine.follow(replica.id, lines=lines, follow=True)
+            try:
+                stream = self._engine.follow(replica.id, lines=lines, follow=True)
+            except EngineRefusedError:
+                continue  # it is being removed just now
             self._streams[replica.id] = stream
             thread = threading.Thread(
                 target=self._pass_on, args=(replica.name, stream), name="logs", daemon=True
