@@ -5,13 +5,17 @@ A world is asked for wishes that its target can run, so that the tests name no i
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import structs
 
 from cloud.hosting.kubernetes.target import KubernetesTarget
 from cloud.hosting.targets import Place, Target, Wish
 from tests.support import kube, kube_fixtures, kube_wishes
 from tests.support.kube import Kube
+from tests.support.memory_target import MemoryTarget, line
 
 
 class World(Protocol):
@@ -102,3 +106,41 @@ def kubernetes(directory: Path) -> Iterator[World]:
         finally:
             world.target.close()
             kube_fixtures.await_readers()
+
+
+class MemoryWorld:
+    """The target in memory, where all that was applied runs at once."""
+
+    def __init__(self) -> None:
+        self.target: MemoryTarget = MemoryTarget()
+
+    def wish(self, service: str, generation: int = 1) -> Wish:
+        """Return a wish for one revision with all the traffic."""
+        made = kube_wishes.wish(generation, service=service)
+        return replace(made, gateway=structs.replace(made.gateway, anonymous=True))
+
+    def settle(self, service: str) -> None:
+        """Have the replica say something."""
+        self.target.lines.append(line("r1-0", f"{service} is served"))
+
+    def ours(self) -> object:
+        """Return what is there."""
+        return dict(self.target.there)
+
+    def add_foreign(self, service: str) -> None:
+        """Have the name be somebody else's."""
+        self.target.foreign.add(service)
+
+    def foreign(self) -> object:
+        """Return the names of others."""
+        return self.target.foreign
+
+
+@contextmanager
+def memory(_directory: Path) -> Iterator[World]:
+    """Have the target in memory."""
+    world = MemoryWorld()
+    try:
+        yield world
+    finally:
+        world.target.close()
