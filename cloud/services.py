@@ -49,6 +49,8 @@ class Change(enum.Enum):
 
 
 _MARK = "packhorse_changes"
+MAX_VERIFYING = 4
+"""Requests that verify services at once: each keeps arrays in memory."""
 
 
 def mark(session: Session, change: Change) -> None:
@@ -128,6 +130,10 @@ class Services:
     """Held by whoever collects garbage."""
     comparing: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever compares two versions."""
+    verifying: threading.Semaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MAX_VERIFYING)
+    )
+    """Held by whoever asks services their checks."""
     ask_device: AskDevice = _nobody_to_ask
     """Has a device do something now: see cloud.messaging.commands."""
     duties: Callable[[], Mapping[str, bool]] = dict

@@ -340,6 +340,33 @@ class ServiceMade(Answer):
     """The first key, shown this once; None: none was made."""
 
 
+class NewVerification(Request):
+    """Asks for a version's check to be run where it is served."""
+
+    revision: RevisionName | None = None
+    """None: all that run."""
+    timeout_s: float = Field(default=60.0, gt=0, le=300)
+    """Of each request to the service."""
+
+
+class ServiceFinding(Answer):
+    """What came of a check."""
+
+    revision: str
+    where: str
+    ok: bool
+    asked: bool
+    """False: it could not be asked, so nothing is known."""
+    text: str
+    """What was measured, what differed, or why it could not be asked."""
+
+
+class ServiceFindings(Answer):
+    """What came of the checks of a service's revisions."""
+
+    items: list[ServiceFinding]
+
+
 class ServiceLine(Answer):
     """A line that a replica wrote."""
 
