@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloud.cli import login, output, service_keys, words
+from cloud.cli import service_exporting as exporting
 from cloud.cli import service_options as options
 from cloud.cli.output import JsonFlag
 from runtime.errors import InvalidError
@@ -67,7 +68,15 @@ def deploy(  # noqa: PLR0917 - options, each by name
     key_file: Annotated[
         Path | None, typer.Option(help="Write the first key there (0600), and do not print it.")
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Deploy nothing: write Kubernetes manifests there."),
+    ] = None,
+    export_as: exporting.Flavour = "manifests",
+    image: exporting.Image = None,
+    gateway_image: exporting.GatewayImage = None,
     *,
+    with_secrets: exporting.WithSecrets = False,
     wait: Wait = True,
     timeout: Timeout = "15min",
     json: JsonFlag = False,
@@ -80,6 +89,11 @@ def deploy(  # noqa: PLR0917 - options, each by name
     from cloud import shapes
 
     given = dict(locals())
+    if export is None and (image, gateway_image, with_secrets) != (None, None, False):
+        raise InvalidError("export", None, "--image and --with-secrets go with --export DIR")
+    if bundle is not None and export is not None:
+        exporting.export_new(given, words.duration(timeout, "timeout"), json=json)
+        return
     if bundle is None or target is None:
         missing = "bundle" if bundle is None else "target"
         raise InvalidError(missing, None, "give --bundle NAME[:VERSION] and --target docker")

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from cloud.cli import login, output, service_deploying, service_keys, service_traffic, words
+from cloud.cli import (
+    login,
+    output,
+    service_deploying,
+    service_exporting,
+    service_keys,
+    service_traffic,
+    words,
+)
 from cloud.cli import service_options as options
 from cloud.cli.output import JsonFlag
 from cloud.errors import AbsentError, WaitError
@@ -14,6 +22,7 @@ from cloud.errors import AbsentError, WaitError
 app = typer.Typer(no_args_is_help=True, help="Serve models on Docker and Kubernetes.")
 app.command()(service_deploying.deploy)
 app.command()(service_deploying.update)
+app.command()(service_exporting.export)
 app.command()(service_traffic.traffic)
 app.command()(service_traffic.promote)
 app.command()(service_traffic.rollback)

@@ -72,6 +72,16 @@ class ServiceCalls(Calls):
         )
         return shapes.ServiceFindings.model_validate_json(answer.content)
 
+    def export_service(self, service: str, wish: shapes.ExportWish) -> shapes.ServiceExport:
+        """Return a service as files, or what they wait for."""
+        return self._transport.post(
+            path_of("/services/{}/export", service), shapes.ServiceExport, wish
+        )
+
+    def export_new_service(self, wish: shapes.NewExport) -> shapes.ServiceExport:
+        """Return a service that shall not be run as files, or what they wait for."""
+        return self._transport.post("/exports", shapes.ServiceExport, wish)
+
     def _act(
         self, service: str, what: str, body: schema.Request | None = None
     ) -> shapes.ServiceDetail:

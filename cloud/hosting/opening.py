@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 
 from cloud.hosting.errors import RefusedError
+from cloud.hosting.kubernetes import pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import Place, Target
 from cloud.settings import Settings
 
@@ -22,15 +24,17 @@ def _docker(settings: Settings, place: Place) -> Target:
 
 
 def _kubernetes(settings: Settings, place: Place) -> Target:
-    from cloud.hosting.kubernetes import pulling  # noqa: PLC0415 - heavy
     from cloud.hosting.kubernetes.target import KubernetesTarget  # noqa: PLC0415 - as above
 
+    return KubernetesTarget(place, kubeconfig=settings.kubeconfig, pulling=pulls(settings))
+
+
+def pulls(settings: Settings) -> Pulling:
+    """Return how clusters pull what this registry pushes; raise RefusedError if it cannot be."""
     secrets, config = settings.image_pull_secrets, settings.image_pull_config
-    pulls = pulling.Pulling(secrets=secrets)
-    if config is not None and settings.image_registry is not None:
-        host = settings.image_registry.partition("/")[0]
-        pulls = pulling.of_registry(config, host, secrets)
-    return KubernetesTarget(place, kubeconfig=settings.kubeconfig, pulling=pulls)
+    if config is None or settings.image_registry is None:
+        return Pulling(secrets=secrets)
+    return pulling.of_registry(config, settings.image_registry.partition("/")[0], secrets)
 
 
 OPENERS: Mapping[str, Opener] = {"docker": _docker, "kubernetes": _kubernetes}

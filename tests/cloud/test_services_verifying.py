@@ -59,13 +59,17 @@ def register_checked(registry: Registry, name: str, given: Any, wanted: Any) -> 
             FileEntry(path, len(data), digests.of_bytes(data))
             for path, data in sorted(contents.items())
         ),
-        signature=Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),)),
+        signature=Signature((tensor("x"),), (tensor("y"),)),
         check=Check("given.npz", "wanted.npz"),
-    )  # fmt: skip
+    )
     for data in (*contents.values(), index.encode(made)):
         path = f"/api/v1/blobs/{digests.of_bytes(data)}"
         registries.checked(registry.http.put(path, content=data), 200)
     registry.post(f"/api/v1/models/{name}/versions", {"bundle": index.identity(made)}, 201)
+
+
+def tensor(name: str) -> TensorSpec:
+    return TensorSpec(name, "FP32", (-1, 2))
 
 
 def npz(**arrays: Any) -> bytes:
@@ -193,7 +197,7 @@ def test_the_command_line_verifies_what_no_client_here_can_reach(host: Host, run
     assert "differs" in bad.err
 
 
-def test_a_version_without_a_check_or_a_service_cannot_be_verified(host: Host, run: Run) -> None:
+def test_a_version_without_a_check_or_a_service_cannot_be_verified(run: Run) -> None:
     bare = run("models", "verify", "scale:1", "--on", "docker")
     nowhere = run("models", "verify", "double:1", "--on", "docker")
 

@@ -63,6 +63,7 @@ class Host:
     def restart(self) -> None:
         """Forget all that is in memory alone, as a registry that was killed does."""
         self.builds = Builds(self.maker, self.registry.clock, lambda: None)
+        put_builds(self.registry, self.builds)
         targets = self.registry.services.targets
         self.reconciler = Reconciler(self.registry.services, targets, self.builds)
 
@@ -143,9 +144,15 @@ def hosting(data: Path, *, stores: Stores = SQLITE, **settings: Any) -> Iterator
         for content in (b"one", b"two", b"three"):
             registry.register("scale", content)
         builds = Builds(maker, registry.clock, lambda: None)
+        put_builds(registry, builds)
         reconciler = Reconciler(registry.services, registry.services.targets, builds)
         yield Host(registry, target, maker, builds, reconciler)
         target.close()
+
+
+def put_builds(registry: Registry, builds: Builds) -> None:
+    """Have what this registry exports be built by these."""
+    vars(registry.services)["builds"] = lambda: builds
 
 
 def put_target(registry: Registry, target: MemoryTarget) -> None:
