@@ -12,6 +12,7 @@ from cloud.hosting.builds import Builds
 from cloud.hosting.errors import TargetError
 from cloud.hosting.opening import Targets
 from cloud.hosting.reconciler import Reconciler
+from cloud.hosting.targets import Target
 from cloud.registry.serving import rows
 from tests.support import registries
 from tests.support.memory_target import MemoryMaker, MemoryTarget
@@ -155,7 +156,7 @@ def put_builds(registry: Registry, builds: Builds) -> None:
     vars(registry.services)["builds"] = lambda: builds
 
 
-def put_target(registry: Registry, target: MemoryTarget) -> None:
-    """Have every place of this registry be one target in memory."""
+def put_target(registry: Registry, target: Target) -> None:
+    """Have every place of this registry be one target."""
     openers = dict.fromkeys(("docker", "kubernetes"), lambda _settings, _place: target)
     vars(registry.services)["targets"] = Targets(registry.services.settings, openers)

@@ -69,7 +69,11 @@ class KubernetesWorld:
                 continue
             for pod in self.kube.pods.run_all(name):
                 self.kube.pods.write(pod, "2026-01-01T00:00:01.5Z", f"{service} is served")
-                self.kube.pods.say(pod, self._generation(service))
+                self.tell(service, pod)
+
+    def tell(self, service: str, pod: str, **more: Any) -> None:
+        """Have a gateway's pod have the newest configuration in force; `more` of its status."""
+        self.kube.pods.say(pod, self._generation(service), **more)
 
     def ours(self) -> object:
         """Return all objects with our label, without their pods."""
@@ -97,7 +101,7 @@ class KubernetesWorld:
 
 
 @contextmanager
-def kubernetes(directory: Path) -> Iterator[World]:
+def kubernetes(directory: Path) -> Iterator[KubernetesWorld]:
     """Have the Kubernetes target before a pretended cluster."""
     with kube.running() as cluster:
         world = KubernetesWorld(cluster, directory)
