@@ -230,6 +230,7 @@ class _Registry:
             stopping=self._crew.stopping,
             duties=self._health,
             ask_device=self._ask_device,
+            builds=lambda: self._controller.builds,
         )
 
     def _http_config(self) -> uvicorn.Config:

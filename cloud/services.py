@@ -14,6 +14,7 @@ from sqlmodel import Session
 from cloud import database
 from cloud.deltas.wishes import Wishes
 from cloud.hosting.board import Board
+from cloud.hosting.builds import Builds
 from cloud.hosting.opening import Targets
 from cloud.settings import Settings
 from cloud.storage.blobs import Blobs
@@ -49,6 +50,8 @@ class Change(enum.Enum):
 
 
 _MARK = "packhorse_changes"
+MAX_VERIFYING = 4
+"""Requests that verify services at once: each keeps arrays in memory."""
 
 
 def mark(session: Session, change: Change) -> None:
@@ -104,6 +107,10 @@ def _nobody_to_ask(device: DeviceId, *_: object) -> CommandResult:
     raise LinkError(f"{device}: this registry has no broker: start it with `packhorse serve`")
 
 
+def _nobody_builds() -> Builds:
+    raise LinkError("images: this registry builds none: start it with `packhorse serve`")
+
+
 @dataclass(frozen=True)
 class Services:
     """All that API and threads share."""
@@ -128,8 +135,14 @@ class Services:
     """Held by whoever collects garbage."""
     comparing: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever compares two versions."""
+    verifying: threading.Semaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MAX_VERIFYING)
+    )
+    """Held by whoever asks services their checks."""
     ask_device: AskDevice = _nobody_to_ask
     """Has a device do something now: see cloud.messaging.commands."""
+    builds: Callable[[], Builds] = _nobody_builds
+    """What makes images: that of cloud.hosting.controller."""
     duties: Callable[[], Mapping[str, bool]] = dict
     """Which threads of the registry do their work, by name; /healthz shows them."""
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloud.cli import login, output, service_keys, words
+from cloud.cli import service_exporting as exporting
 from cloud.cli import service_options as options
 from cloud.cli.output import JsonFlag
 from runtime.errors import InvalidError
 
 if TYPE_CHECKING:
     from cloud import shapes
-    from cloud.cli import service_exporting
     from cloud.client import Client
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
@@ -68,26 +68,15 @@ def deploy(  # noqa: PLR0917 - options, each by name
     key_file: Annotated[
         Path | None, typer.Option(help="Write the first key there (0600), and do not print it.")
     ] = None,
-    *,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="kubernetes: write manifests there, and deploy nothing."),
+        typer.Option(metavar="DIR", help="Deploy nothing: write Kubernetes manifests there."),
     ] = None,
-    flavour: Annotated[
-        str, typer.Option(help="--export: manifests (with a kustomization), or kserve.")
-    ] = "manifests",
-    image: Annotated[
-        str | None, typer.Option(help="--export: the version's image, if it is built.")
-    ] = None,
-    gateway_image: Annotated[
-        str | None, typer.Option(help="--export: the gateway's image, if it is built.")
-    ] = None,
-    push: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REPOSITORY", help="--export: build images with this machine's engine, push."
-        ),
-    ] = None,
+    export_as: exporting.Flavour = "manifests",
+    image: exporting.Image = None,
+    gateway_image: exporting.GatewayImage = None,
+    *,
+    with_secrets: exporting.WithSecrets = False,
     wait: Wait = True,
     timeout: Timeout = "15min",
     json: JsonFlag = False,
@@ -98,9 +87,13 @@ def deploy(  # noqa: PLR0917 - options, each by name
     --strategy. Exit code 0 when it answers, 1 when it was rolled back, 4 when the time is over.
     """
     from cloud import shapes
-    from cloud.cli import service_exporting
 
     given = dict(locals())
+    if export is None and (image, gateway_image, with_secrets) != (None, None, False):
+        raise InvalidError("export", None, "--image and --with-secrets go with --export DIR")
+    if bundle is not None and export is not None:
+        exporting.export_new(given, words.duration(timeout, "timeout"), json=json)
+        return
     if bundle is None or target is None:
         missing = "bundle" if bundle is None else "target"
         raise InvalidError(missing, None, "give --bundle NAME[:VERSION] and --target docker")
@@ -115,31 +108,10 @@ def deploy(  # noqa: PLR0917 - options, each by name
     )
     timeout_s = words.duration(timeout, "timeout")
     service_keys.require_new(key_file)
-    if export is not None:
-        asked = service_exporting.Export(export, flavour, image, gateway_image, push)
-        _export(wish, asked, key_file)
-        return
     with login.client() as registry:
         made = registry.deploy_service(wish)
         kept = _keep_key(made, key_file, json=json)
         _finish(registry, made, timeout_s=timeout_s if wait else None, kept=kept, json=json)
-
-
-def _export(
-    wish: "shapes.NewService", asked: "service_exporting.Export", key_file: Path | None
-) -> None:
-    from cloud.cli import service_exporting
-
-    service_exporting.check(asked, wish.target.kind)
-    with login.client() as registry:
-        paths, key = service_exporting.write(registry, wish, asked)
-    for path in paths:
-        output.result(str(path))
-    if key and key_file is not None:
-        service_keys.write(key_file, key)
-    elif key:
-        output.say(f"key  {key}")
-        output.say("The key is shown only now; send it as 'Authorization: Bearer KEY'.")
 
 
 def update(  # noqa: PLR0917 - options, each by name

@@ -1,145 +1,156 @@
-"""`packhorse services deploy --export DIR`: manifests for clusters that no registry sees."""
+"""`packhorse services export`, and `deploy --export`: manifests instead of a deployment."""
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json as jsons
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cloud import shapes
-from cloud.cli import output, pulling
-from cloud.hosting.targets import Place, Resources, RevisionWish, Route, Scale, Wish
-from cloud.trust import keys
+import typer
+
+from cloud.cli import login, output, service_keys, words
+from cloud.cli import service_options as options
+from cloud.cli.output import JsonFlag
+from cloud.errors import WaitError
 from runtime.errors import InvalidError
-from runtime.gateway.config import Capture, Config, Key, Revision
 
 if TYPE_CHECKING:
-    from cloud.client import Client
+    from cloud import shapes
 
 FLAVOURS = ("manifests", "kserve")
-KEY_PREFIX, KEY_NAME = "phs_", "first"
+POLL_S = 1.0
+
+Flavour = Annotated[
+    str, typer.Option("--export-as", help="manifests (with kustomize) or kserve: what is written.")
+]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        help="export: the image, made by `packhorse services build --push`; else the registry "
+        "builds and pushes it."
+    ),
+]
+GatewayImage = Annotated[
+    str | None, typer.Option(help="export: the gateway's image; the same as --image if not given.")
+]
+WithSecrets = Annotated[
+    bool,
+    typer.Option("--with-secrets", help="export: with confidential values, in plain, for you."),
+]
 
 
-@dataclass(frozen=True)
-class Export:
-    """What is to be written, and with which images."""
+def export(
+    service: options.Service,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="New, or an older export.")],
+    *,
+    flavour: Flavour = "manifests",
+    image: Image = None,
+    gateway_image: GatewayImage = None,
+    with_secrets: WithSecrets = False,
+    timeout: Annotated[str, typer.Option(help="How long images may take to be built.")] = "15min",
+    json: JsonFlag = False,
+) -> None:
+    """Write a service as it is as Kubernetes manifests: `kubectl apply -k DIR`.
 
-    directory: Path
-    flavour: str = "manifests"
-    image: str | None = None
-    gateway_image: str | None = None
-    push: str | None = None
-    """Build what is not named with this machine's engine, and push it there."""
+    No cluster is asked. Secret values are left out unless --with-secrets; then only you can read
+    the files.
+    """
+    from cloud import shapes
 
-
-def check(asked: Export, target: str) -> None:
-    """Raise InvalidError for what cannot be exported, before anything is built."""
-    if target != "kubernetes":
-        raise InvalidError("target", target, "only kubernetes has manifests to export")
-    if asked.flavour not in FLAVOURS:
-        raise InvalidError("flavour", asked.flavour, f"use {' or '.join(FLAVOURS)}")
-    needed = {"image": asked.image}
-    if asked.flavour == "manifests":
-        needed["gateway-image"] = asked.gateway_image
-    missing = [name for name, value in needed.items() if value is None]
-    if missing and asked.push is None:
-        fix = f"give --{missing[0]}, or --push REPOSITORY to build it here and push it"
-        raise InvalidError(missing[0], None, fix)
+    wish = shapes.ExportWish.make(**asked(flavour, image, gateway_image, with_secrets=with_secrets))
+    timeout_s = words.duration(timeout, "timeout")
+    with login.client() as registry:
+        save(lambda: registry.export_service(service, wish), directory, timeout_s, json=json)
 
 
-def write(registry: "Client", wish: shapes.NewService, asked: Export) -> tuple[list[Path], str]:
-    """Write the manifests of a service; return their paths, and its first key ("": it has none)."""
-    from cloud.hosting.kubernetes import export
+def export_new(given: dict[str, Any], timeout_s: float, *, json: bool) -> None:
+    """Write what `deploy` was asked for as manifests; `given` are its options."""
+    from cloud import shapes
 
-    found = registry.version(wish.model, str(wish.version or "latest"))
-    image, gateway_image = _images(registry, found, wish, asked)
-    key = "" if wish.gateway.anonymous else keys.make_secret(KEY_PREFIX)
-    made = _wish(wish, found, image, gateway_image, key)
-    target = wish.target
-    place = Place(target.kind, target.host, target.context, target.namespace)
-    flavour = cast("Literal['manifests', 'kserve']", asked.flavour)
-    return list(export.export(made, place, asked.directory, flavour)), key
-
-
-def _wish(
-    wish: shapes.NewService, found: shapes.Version, image: str, gateway_image: str, key: str
-) -> Wish:
-    chosen = wish.gateway
-    capture = None if chosen.capture is None else Capture(**chosen.capture.model_dump())
-    config = Config(
-        service=wish.name,
-        generation=1,
-        revisions=(Revision("r1", 100),),
-        keys=(Key(KEY_NAME, keys.hashed(key)),) if key else (),
-        anonymous=chosen.anonymous,
-        capture=capture,
-        timeout_s=chosen.timeout_s,
-        max_body_bytes=chosen.max_body_bytes,
+    target = given["target"] or "kubernetes"
+    place = {"kind": target, **{name: given[name] for name in ("host", "context", "namespace")}}
+    wish = shapes.NewExport.make(
+        service={
+            "name": given["service"],
+            "target": place,
+            "strategy": options.strategy(given),
+            **options.revision(given, {}),
+            **options.service(given, {}),
+        },
+        **asked(
+            given["export_as"],
+            given["image"],
+            given["gateway_image"],
+            with_secrets=given["with_secrets"],
+        ),
     )
-    revision = RevisionWish(
-        number=1,
-        image=image,
-        model=found.model,
-        version=found.version,
-        bundle=found.bundle,
-        resources=Resources(**wish.resources.model_dump()),
-        scale=Scale(**wish.scale.model_dump()),
-        env=wish.env,
-        secrets=wish.secrets,
-        node_selector=wish.node_selector,
-    )
-    return Wish(
-        service=wish.name,
-        generation=1,
-        revisions=(revision,),
-        gateway_image=gateway_image,
-        gateway=config,
-        gateway_replicas=chosen.replicas,
-        route=None if wish.route is None else Route(**wish.route.model_dump()),
-    )
+    key_file = given["key_file"]
+    service_keys.require_new(key_file)
+    with login.client() as registry:
+        save(
+            lambda: registry.export_new_service(wish),
+            given["export"],
+            timeout_s,
+            key_file=key_file,
+            json=json,
+        )
 
 
-def _images(
-    registry: "Client", found: shapes.Version, wish: shapes.NewService, asked: Export
-) -> tuple[str, str]:
-    """Return the references of both images; those that are not named are built and pushed."""
-    image, gateway_image = asked.image, asked.gateway_image
-    if asked.flavour == "kserve":
-        gateway_image = gateway_image or "none"  # KServe brings its own
-    if image is not None and gateway_image is not None:
-        return image, gateway_image
-    from cloud.images import content
-    from cloud.images.image import DEFAULT_BASE
-
-    base, progress = wish.base_image or DEFAULT_BASE, {"progress": output.say}
-    with _builder(asked.push) as builder, tempfile.TemporaryDirectory() as scratch:
-        if gateway_image is None:
-            gateway_image = builder.gateway(base_image=base, **progress).reference
-        if image is None:
-            directory = Path(scratch) / "bundle"
-            pulling.pull(registry, found.model, str(found.version), directory)
-            encoded = registry.index(found.model, str(found.version))
-            bundle = content.of_directory(directory, encoded, found.version)
-            gpu = wish.resources.gpus > 0
-            image = builder.build(bundle, base_image=base, gpu=gpu, **progress).reference
-    return image, gateway_image
+def asked(
+    flavour: str, image: str | None, gateway_image: str | None, *, with_secrets: bool
+) -> dict[str, Any]:
+    """Return how a service shall be written down."""
+    if flavour not in FLAVOURS:
+        raise InvalidError("export-as", flavour, f"use {' or '.join(FLAVOURS)}")
+    return {
+        "flavour": flavour,
+        "image": image,
+        "gateway_image": gateway_image,
+        "secrets": with_secrets,
+    }
 
 
-@contextlib.contextmanager
-def _builder(push: str | None) -> Iterator[Any]:
-    """Give what builds with this machine's engine and pushes."""
-    import platformdirs
+def save(
+    ask: "Callable[[], shapes.ServiceExport]",
+    directory: Path,
+    timeout_s: float,
+    *,
+    key_file: Path | None = None,
+    json: bool,
+) -> None:
+    """Wait for the files, write them, and say what is to be done with them."""
+    from cloud.hosting.kubernetes import exportfiles
 
-    from cloud.images.builder import Builder, Publishing
-    from runtime.containers.engine import Engine
-    from runtime.containers.specs import Address
+    exportfiles.require_ours(directory)
+    made = _awaited(ask, timeout_s)
+    files = {name: text.encode() for name, text in made.files.items()}
+    missing = exportfiles.write(directory, files, made.left_out)
+    key = made.key
+    if key is not None and key_file is not None:
+        service_keys.write(key_file, key)
+        key = None
+    if json:
+        said = {"directory": str(directory), "files": sorted(files), "missing": list(missing)}
+        output.result(jsons.dumps({**said, "key": key}, indent=2))
+        return
+    if key is not None:
+        output.facts([("key", key)])
+        output.say("The key is shown only now; send it as 'Authorization: Bearer KEY'.")
+    for name in missing:
+        output.say(f"{directory / name} is left to you: it is confidential (--with-secrets).")
+    output.say(f"{len(files)} files written: kubectl apply -k {directory}")
 
-    assert push is not None, "checked before"
-    engine = Engine(Address(os.environ.get("DOCKER_HOST")))
-    try:
-        work = platformdirs.user_cache_path("packhorse") / "images"
-        yield Builder(engine, work, publishing=Publishing(push))
-    finally:
-        engine.close()
+
+def _awaited(ask: "Callable[[], shapes.ServiceExport]", timeout_s: float) -> "shapes.ServiceExport":
+    deadline, tick, told = time.monotonic() + timeout_s, threading.Event(), ""
+    while True:
+        made = ask()
+        if not made.waiting:
+            return made
+        if made.waiting != told:
+            told = made.waiting
+            output.say(output.plain(told))
+        if time.monotonic() >= deadline:
+            raise WaitError(f"export: {told}")
+        tick.wait(POLL_S)

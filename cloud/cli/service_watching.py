@@ -1,6 +1,5 @@
 """Waiting for a service, and showing it."""
 
-import sys
 import threading
 import time
 
@@ -124,10 +123,10 @@ def _row(each: shapes.ServiceRevision) -> tuple[str, ...]:
 
 def _show_last_log(each: shapes.ServiceRevision) -> None:
     lines = next((reason.last_log for reason in each.reasons if reason.last_log), [])
-    if lines and sys.stdout.isatty():
-        output.result(f"{each.name} wrote last:")
+    if lines:
+        output.say(f"{each.name} wrote last:")
         for line in lines:
-            output.result(f"  {output.plain(line)}")
+            output.say(f"  {output.plain(line)}")
 
 
 def weights(traffic: dict[str, int]) -> str:

@@ -11,6 +11,7 @@ from cloud.cli import (
     login,
     output,
     service_deploying,
+    service_exporting,
     service_keys,
     service_traffic,
     words,
@@ -22,6 +23,7 @@ from cloud.errors import AbsentError, WaitError
 app = typer.Typer(no_args_is_help=True, help="Serve models on Docker and Kubernetes.")
 app.command()(service_deploying.deploy)
 app.command()(service_deploying.update)
+app.command()(service_exporting.export)
 app.command()(service_traffic.traffic)
 app.command()(service_traffic.promote)
 app.command()(service_traffic.rollback)

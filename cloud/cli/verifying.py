@@ -10,6 +10,8 @@ from cloud.cli import completing, login, output, words
 from cloud.cli.output import JsonFlag
 
 if TYPE_CHECKING:
+    from cloud import shapes
+    from cloud.client import Client
     from cloud.verification.findings import Finding
 
 PLACES = ("device", "docker", "kubernetes")
@@ -36,7 +38,7 @@ def verify(
     url: Annotated[
         str | None,
         typer.Option(
-            help="Where the service's gateway is reached from here, if not at its endpoint."
+            help="Ask from here, at this URL of the service's gateway; else the registry asks."
         ),
     ] = None,
     timeout: Annotated[str, typer.Option(help="How long each place may take.")] = "60s",
@@ -45,9 +47,9 @@ def verify(
     """Run a version's check where it runs, and compare the answers with the golden ones.
 
     Devices are asked over MQTT: the worker that answers inference there runs the check again.
-    Services are asked over HTTP, through their gateway: the check's inputs go there, and the
-    answers are compared here. Exit code 0 when all agree, 1 when one does not, 4 when one could
-    not be asked.
+    Services are asked by the registry, through their gateways, inside a cluster too; with --url,
+    from here, as clients do. Exit code 0 when all agree, 1 when one does not, 4 when one could not
+    be asked.
     """
     from runtime.errors import InvalidError
 
@@ -69,14 +71,9 @@ def _on_devices(
     from cloud.cli import progress
     from cloud.errors import NotFoundError
     from cloud.verification import devices as verifying
-    from runtime.bundle import index
-    from runtime.errors import InvalidError
 
     with login.client() as registry:
-        wanted = registry.version(name, version)
-        if index.decode(registry.index(name, str(wanted.version))).check is None:
-            fix = "it has no check: give its bundle.yaml golden inputs and outputs"
-            raise InvalidError("check", f"{wanted.model}:{wanted.version}", fix)
+        wanted = _checked(registry, name, version)
         places = verifying.running(registry, wanted.bundle, selector, devices)
     if not places:
         fix = "deploy it first, or see `packhorse devices list`"
@@ -93,22 +90,41 @@ def _on_services(
     from cloud.verification import golden, services
 
     with login.client() as registry:
-        expected = golden.fetch(registry, *model)
+        wanted = _checked(registry, *model)
         places = [
             each
-            for each in services.serving(registry, expected, kind)
+            for each in services.serving(registry, wanted.bundle, kind)
             if service in {None, each[0]}
         ]
         if not places:
-            fix = f"packhorse services deploy NAME --bundle {expected.name} --target {kind}"
-            raise NotFoundError(f"service on {kind} that serves", expected.name, fix)
+            reference = f"{wanted.model}:{wanted.version}"
+            fix = f"packhorse services deploy NAME --bundle {reference} --target {kind}"
+            raise NotFoundError(f"service on {kind} that serves", reference, fix)
         with progress.working(f"asking {len(places)} services"):
+            if url is None:
+                return [
+                    services.verify(registry, at, revision=revision, timeout_s=timeout_s)
+                    for at, revision in places
+                ]
+            expected = golden.fetch(registry, *model)
             return [
-                services.verify(
+                services.verify_from_here(
                     registry, at, expected, revision=revision, timeout_s=timeout_s, url=url
                 )
                 for at, revision in places
             ]
+
+
+def _checked(registry: "Client", name: str, version: str) -> "shapes.Version":
+    """Return a version that has a check."""
+    from runtime.bundle import index
+    from runtime.errors import InvalidError
+
+    wanted = registry.version(name, version)
+    if index.decode(registry.index(name, str(wanted.version))).check is None:
+        fix = "it has no check: give its bundle.yaml golden inputs and outputs"
+        raise InvalidError("check", f"{wanted.model}:{wanted.version}", fix)
+    return wanted
 
 
 def show(found: "Sequence[Finding]", *, json: bool) -> None:

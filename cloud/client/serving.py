@@ -12,6 +12,9 @@ from cloud.client.history import SILENCE_S
 from cloud.errors import GaveUpError, UnreachableError
 from cloud.transport import path_of
 
+VERIFY_S = 60.0
+"""For a check's runs, beside the time that one may take."""
+
 
 class ServiceCalls(Calls):
     """Versions served in the cloud."""
@@ -59,6 +62,25 @@ class ServiceCalls(Calls):
     def scale_service(self, service: str, wish: shapes.NewScale) -> shapes.ServiceDetail:
         """Have so many replicas."""
         return self._act(service, "scale", wish)
+
+    def verify_service(self, service: str, wish: shapes.NewVerification) -> shapes.ServiceFindings:
+        """Have the registry ask revisions the checks of their versions."""
+        path = path_of("/services/{}/verify", service)
+        timeout = VERIFY_S + 2 * wish.timeout_s
+        answer = self._transport.call(
+            "POST", path, again=False, json=wish.model_dump(), timeout=timeout
+        )
+        return shapes.ServiceFindings.model_validate_json(answer.content)
+
+    def export_service(self, service: str, wish: shapes.ExportWish) -> shapes.ServiceExport:
+        """Return a service as files, or what they wait for."""
+        return self._transport.post(
+            path_of("/services/{}/export", service), shapes.ServiceExport, wish
+        )
+
+    def export_new_service(self, wish: shapes.NewExport) -> shapes.ServiceExport:
+        """Return a service that shall not be run as files, or what they wait for."""
+        return self._transport.post("/exports", shapes.ServiceExport, wish)
 
     def _act(
         self, service: str, what: str, body: schema.Request | None = None

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 
 from cloud.hosting import engines
 from cloud.hosting.errors import RefusedError, UnreachableError
-from cloud.hosting.kubernetes.pulling import Pulling, of_registry
+from cloud.hosting.kubernetes import pulling
+from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import Place, Target
 from cloud.settings import Settings
 from runtime.containers.errors import EngineError, EngineUnreachableError
+from runtime.errors import InvalidError
 
 Opener = Callable[[Settings, Place], Target]
 
@@ -26,23 +28,22 @@ def _docker(settings: Settings, place: Place) -> Target:
         return DockerTarget(Engine(engines.address(settings, place.host)))
     except EngineUnreachableError as error:
         raise UnreachableError(str(error)) from error
-    except EngineError as error:
+    except (EngineError, InvalidError) as error:
         raise RefusedError(str(error)) from error
 
 
 def _kubernetes(settings: Settings, place: Place) -> Target:
-    # 48 MB and 0.6 s, which a registry without services on Kubernetes does not spend
-    from cloud.hosting.kubernetes.target import KubernetesTarget  # noqa: PLC0415
+    from cloud.hosting.kubernetes.target import KubernetesTarget  # noqa: PLC0415 - as above
 
-    return KubernetesTarget(place, kubeconfig=settings.kubeconfig, pulling=pulling(settings))
+    return KubernetesTarget(place, kubeconfig=settings.kubeconfig, pulling=pulls(settings))
 
 
-def pulling(settings: Settings) -> Pulling:
-    """Return with what clusters pull images; raise RefusedError if its file cannot be used."""
-    config, images = settings.image_pull_config, settings.image_registry
-    if config is None or images is None:
-        return Pulling(secrets=settings.image_pull_secrets)
-    return of_registry(config, images.partition("/")[0], settings.image_pull_secrets)
+def pulls(settings: Settings) -> Pulling:
+    """Return how clusters pull what this registry pushes; raise RefusedError if it cannot be."""
+    secrets, config = settings.image_pull_secrets, settings.image_pull_config
+    if config is None or settings.image_registry is None:
+        return Pulling(secrets=secrets)
+    return pulling.of_registry(config, settings.image_registry.partition("/")[0], secrets)
 
 
 OPENERS: Mapping[str, Opener] = {"docker": _docker, "kubernetes": _kubernetes}

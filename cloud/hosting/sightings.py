@@ -10,6 +10,9 @@ MAX_REASONS = 3
 IMAGE_GONE = "ImageMissing"
 """Code of the reason that the engine has not an image."""
 
+DRIFTED = frozenset({"Drifted", "Missing", "NoGateway"})
+"""Codes of reasons that say that somebody changed, or took away, the gateway or the ways in."""
+
 
 def see(
     observed: Observed,
@@ -59,8 +62,9 @@ def settled(observed: Observed, wish: Wish) -> bool:
 
 
 def drifted(observed: Observed) -> tuple[str, ...]:
-    """Return what somebody else changed."""
-    return tuple(name for each in observed.revisions for name in each.drifted)
+    """Return what somebody else changed: of revisions, and of what a service has once."""
+    own = tuple(each.text for each in observed.reasons if each.code in DRIFTED)
+    return own + tuple(name for each in observed.revisions for name in each.drifted)
 
 
 def must_mend(observed: Observed, wish: Wish) -> bool:

@@ -190,6 +190,25 @@ class LogLine:
     at: float | None = None
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a service is asked by the registry itself: a POST of JSON through its gateway."""
+
+    path: str
+    """Under the gateway: "/v2/models/churn/versions/3/infer"."""
+    body: bytes = field(repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    """Beside content type and revision; a key goes as X-API-Key, for an API server between keeps
+    Authorization to itself."""
+    timeout_s: float = 60.0
+
+
+MAX_REPLY_BYTES = 64 << 20
+"""Of a service's answer to the registry."""
+REVISION_HEADER = "X-Packhorse-Revision"
+"""By which a gateway is told who shall answer, whatever its share of the traffic."""
+
+
 class Target(Protocol):
     """An engine or a cluster that runs services. Methods may be called from any thread.
 
@@ -211,6 +230,14 @@ class Target(Protocol):
 
     def statuses(self, service: str) -> tuple[Status, ...]:
         """Return what each gateway that answers says of itself."""
+        ...
+
+    def ask(self, service: str, revision: int, question: Question) -> tuple[int, bytes]:
+        """Have a revision answer through one of the service's gateways; return status and body.
+
+        Works from wherever the target can be worked from, whether or not clients are there. Raises
+        UnreachableError if there is no gateway yet, or it does not answer.
+        """
         ...
 
     def logs(

@@ -11,6 +11,7 @@ from cloud.hosting.strategies import WHOLE
 from cloud.hosting.targets import Place, RevisionWish, Wish
 from cloud.images.maker import Wanted
 from cloud.registry.serving import keys, rows, runs
+from cloud.trust.keys import hashed
 from cloud.trust.sealing import Sealer
 from runtime.gateway.config import Config, Key, Revision
 
@@ -80,12 +81,13 @@ def wish(found: Snapshot, gateway_image: str, sealer: Sealer) -> Wish:
     Raises SealError if its secrets are not of this registry.
     """
     row, made = found.row, [each for each in found.revisions if each.image is not None]
+    own = Key(keys.OWN, hashed(keys.own(sealer, row.name)))
     return Wish(
         service=row.name,
         generation=row.generation,
         revisions=tuple(_revision(each, sealer) for each in made),
         gateway_image=gateway_image,
-        gateway=_config(found, [each.number for each in made]),
+        gateway=_config(found, [each.number for each in made], own),
         gateway_replicas=rows.gateway(row).replicas,
         port=row.port,
         bind=row.bind,
@@ -109,7 +111,7 @@ def _revision(row: tables.ServiceRevision, sealer: Sealer) -> RevisionWish:
     )
 
 
-def _config(found: Snapshot, numbers: Sequence[int]) -> Config:
+def _config(found: Snapshot, numbers: Sequence[int], own: Key) -> Config:
     chosen, traffic = rows.gateway(found.row), found.state.traffic
     weights = {number: traffic.get(number, 0) for number in numbers}
     if sum(weights.values()) != WHOLE:
@@ -119,7 +121,7 @@ def _config(found: Snapshot, numbers: Sequence[int]) -> Config:
         service=found.row.name,
         generation=found.row.generation,
         revisions=tuple(Revision(f"r{number}", weights[number]) for number in numbers),
-        keys=tuple(Key(each.name, each.sha256, keys.limit(each)) for each in found.keys),
+        keys=(*(Key(each.name, each.sha256, keys.limit(each)) for each in found.keys), own),
         anonymous=chosen.anonymous,
         mirror=f"r{mirror}" if mirror in weights else None,
         mirror_fraction=found.state.mirror_fraction,

@@ -340,6 +340,64 @@ class ServiceMade(Answer):
     """The first key, shown this once; None: none was made."""
 
 
+class ExportWish(Request):
+    """Asks for a service as files."""
+
+    flavour: Literal["manifests", "kserve"] = "manifests"
+    image: ShortText | None = None
+    """Of its one revision; None: the registry builds and pushes it."""
+    gateway_image: ShortText | None = None
+    """None: `image`, or the registry's own."""
+    secrets: bool = False
+    """With what is confidential, in plain."""
+
+
+class NewExport(ExportWish):
+    """Asks for a service that the registry shall not run, as files."""
+
+    service: NewService
+
+
+class ServiceExport(Answer):
+    """A service as files, or what they wait for: then ask again."""
+
+    waiting: str
+    """What is being built; "": nothing, and the files are here."""
+    files: dict[str, str]
+    """By name: all of one directory, for `kubectl apply -k`."""
+    left_out: list[str]
+    """Confidential files that were not asked for; the directory is not whole without them."""
+    key: str | None
+    """A first key, shown this once: only its hash is in the files."""
+
+
+class NewVerification(Request):
+    """Asks for a version's check to be run where it is served."""
+
+    revision: RevisionName | None = None
+    """None: all that run."""
+    timeout_s: float = Field(default=60.0, gt=0, le=300)
+    """Of each request to the service."""
+
+
+class ServiceFinding(Answer):
+    """What came of a check."""
+
+    revision: str
+    where: str
+    ok: bool
+    asked: bool
+    """False: it could not be asked, so nothing is known."""
+    text: str
+    """What was measured, what differed, or why it could not be asked."""
+
+
+class ServiceFindings(Answer):
+    """What came of the checks of a service's revisions."""
+
+    items: list[ServiceFinding]
+
+
 class ServiceLine(Answer):
     """A line that a replica wrote."""
 

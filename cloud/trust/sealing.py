@@ -49,6 +49,15 @@ class Sealer:
                 f"seal.key: it does not open {purpose}: restore `secrets/` with the database"
             ) from error
 
+    def token(self, purpose: str) -> str:
+        """Return what only this registry can know for a purpose: always the same, stored nowhere.
+
+        Purposes of tokens and of seals are apart, so neither tells anything of the other.
+        """
+        return self._derived(f"token:{purpose}").hex()
+
     def _cipher(self, purpose: str) -> AESGCM:
-        derived = HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=purpose.encode())
-        return AESGCM(derived.derive(self._key))
+        return AESGCM(self._derived(purpose))
+
+    def _derived(self, purpose: str) -> bytes:
+        return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=purpose.encode()).derive(self._key)

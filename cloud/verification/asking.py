@@ -1,6 +1,8 @@
 """A version's check over HTTP: its inputs go to a server by the Open Inference Protocol."""
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,12 @@ from runtime.inference.tensors import Arrays
 RUNS = 20
 """How often the inputs are sent for the latency; fewer once BUDGET_S is used up."""
 BUDGET_S = 5.0
+_OK = 200
+_NOT_NOW = frozenset({401, 429, 502, 503, 504})
+"""Answers that say nothing of the model: the gateway does not let in, or reaches nobody."""
+
+Ask = Callable[[str, bytes], tuple[int, bytes]]
+"""Posts JSON to a path; returns status and body, or raises LinkError if nobody answers."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +39,20 @@ class Server:
     ca_pem: str | None = None
 
 
-def verify(golden: Golden, server: Server, where: str, *, timeout_s: float) -> Finding:
+def verify(golden: Golden, ask: Ask, where: str) -> Finding:
     """Return whether a server answers the check as it must, and how fast.
 
-    The latency is that of a client here, network and all; the check's p95_ms is about the model
+    The latency is that of whoever asks, network and all; the check's p95_ms is about the model
     alone on its device, so it is told and not judged.
     """
+    path = f"/v2/models/{golden.model}/versions/{golden.version}/infer"
+    inputs = [tensors.encode(name, array) for name, array in golden.inputs.items()]
+    body = msgspec.json.encode({"inputs": inputs})
     try:
-        with _client(server, timeout_s) as client:
-            outputs = ask(client, golden)
-            if golden.outputs is not None:
-                checks.compare(golden.check, golden.outputs, outputs)
-            taken = _measure(client, golden)
+        outputs = _outputs(ask, path, body)
+        if golden.outputs is not None:
+            checks.compare(golden.check, golden.outputs, outputs)
+        taken = _measure(lambda: _outputs(ask, path, body))
     except LinkError as error:
         return Finding(where, ok=False, text=str(error), asked=False)
     except (ModelError, InvalidError) as error:
@@ -50,29 +60,37 @@ def verify(golden: Golden, server: Server, where: str, *, timeout_s: float) -> F
     return Finding(where, ok=True, text=f"p95 is {taken:.1f} ms, network and all")
 
 
-def ask(client: httpx2.Client, golden: Golden) -> Arrays:
-    """Return what the server answers to the check's inputs.
-
-    Raises LinkError if it does not answer, ModelError for an error or an answer of another model.
-    """
-    path = f"/v2/models/{golden.model}/versions/{golden.version}/infer"
-    body = {"inputs": [tensors.encode(name, array) for name, array in golden.inputs.items()]}
-    try:
-        answer = client.post(path, content=msgspec.json.encode(body))
-    except httpx2.HTTPError as error:
-        raise LinkError(f"{client.base_url}: it does not answer: {error}") from error
-    if answer.status_code != httpx2.codes.OK:
-        raise ModelError(f"{path}: HTTP {answer.status_code}: {answer.text[:300]}")
-    return _read(path, answer.content)
-
-
-def _client(server: Server, timeout_s: float) -> httpx2.Client:
+@contextlib.contextmanager
+def from_here(server: Server, *, timeout_s: float) -> Iterator[Ask]:
+    """Give what asks a server directly."""
     headers = {"content-type": "application/json"}
     if server.key is not None:
         headers["authorization"] = f"Bearer {server.key}"
     if server.revision is not None:
         headers["x-packhorse-revision"] = server.revision
-    return httpx2.Client(base_url=server.url, headers=headers, timeout=timeout_s)
+    with httpx2.Client(base_url=server.url, headers=headers, timeout=timeout_s) as client:
+
+        def ask(path: str, body: bytes) -> tuple[int, bytes]:
+            try:
+                answer = client.post(path, content=body)
+            except httpx2.HTTPError as error:
+                raise LinkError(f"{server.url}: it does not answer: {error}") from error
+            return answer.status_code, answer.content
+
+        yield ask
+
+
+def _outputs(ask: Ask, path: str, body: bytes) -> Arrays:
+    """Return what the server answers.
+
+    Raises LinkError if it does not answer, ModelError for an error or an answer of another model.
+    """
+    status, content = ask(path, body)
+    if status != _OK:
+        told = content[:300].decode("utf-8", "replace")
+        kind = LinkError if status in _NOT_NOW else ModelError
+        raise kind(f"{path}: HTTP {status}: {told}")
+    return _read(path, content)
 
 
 def _read(path: str, content: bytes) -> Arrays:
@@ -88,12 +106,12 @@ def _read(path: str, content: bytes) -> Arrays:
         raise ModelError(f"{path}: the answer is none of the protocol's: {error}") from error
 
 
-def _measure(client: httpx2.Client, golden: Golden) -> float:
+def _measure(ask: Callable[[], object]) -> float:
     """Return the 95th percentile of the time until the answer, in milliseconds."""
     taken: list[float] = []
     started = time.perf_counter()
     while len(taken) < RUNS and time.perf_counter() - started < BUDGET_S:
         before = time.perf_counter()
-        ask(client, golden)
+        ask()
         taken.append((time.perf_counter() - before) * 1000)
     return float(np.percentile(taken, 95))

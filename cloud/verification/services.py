@@ -1,4 +1,8 @@
-"""A version's check on a service: asked through its gateway, as any client would."""
+"""A version's check on a service: asked by the registry, or through its gateway from here.
+
+The registry reaches a gateway wherever it can work on the place where the service runs: inside a
+cluster too. From here (`url`) the answer is that of the way that clients take.
+"""
 
 import secrets
 import threading
@@ -20,7 +24,7 @@ KEY_S = 60.0
 POLL_S = 0.2
 
 
-def serving(registry: Client, golden: Golden, kind: str) -> list[tuple[str, str]]:
+def serving(registry: Client, bundle: str, kind: str) -> list[tuple[str, str]]:
     """Return (service, revision) wherever a version is served on Docker or on Kubernetes."""
     found = []
     for service in registry.services():
@@ -30,34 +34,32 @@ def serving(registry: Client, golden: Golden, kind: str) -> list[tuple[str, str]
         found += [
             (service.name, revision.name)
             for revision in detail.revisions
-            if revision.running and revision.bundle == golden.bundle
+            if revision.running and revision.bundle == bundle
         ]
     return found
 
 
-def verify(
-    registry: Client,
-    service: str,
-    golden: Golden,
-    *,
-    revision: str,
-    timeout_s: float,
-    url: str | None = None,
-) -> Finding:
-    """Return whether a revision answers the check as it must, whatever its share of the traffic.
+def verify(registry: Client, service: str, *, revision: str, timeout_s: float) -> Finding:
+    """Have the registry ask a revision its version's check, whatever its share of the traffic."""
+    wish = shapes.NewVerification.make(revision=revision, timeout_s=timeout_s)
+    (found,) = registry.verify_service(service, wish).items
+    return Finding(found.where, found.ok, found.text, found.asked)
 
-    `url`: where the gateway is reached from here, if the registry's endpoint is not it. A service
-    that wants keys gets one for the time of this.
+
+def verify_from_here(
+    registry: Client, service: str, golden: Golden, *, revision: str, timeout_s: float, url: str
+) -> Finding:
+    """Return whether a revision answers the check as it must, asked at `url` from here.
+
+    A service that wants keys gets one for the time of this.
     """
     detail = registry.service(service)
     where = f"service {service} {revision} ({detail.target.kind})"
-    endpoint = url or next(iter(detail.endpoints), None)
-    if endpoint is None:
-        return Finding(where, ok=False, text="it has no endpoint yet", asked=False)
     try:
         with _key(registry, detail) as key:
-            server = Server(endpoint, key, revision)
-            return asking.verify(golden, server, where, timeout_s=timeout_s)
+            server = Server(url, key, revision)
+            with asking.from_here(server, timeout_s=timeout_s) as ask:
+                return asking.verify(golden, ask, where)
     except WaitError as error:
         return Finding(where, ok=False, text=str(error), asked=False)
 

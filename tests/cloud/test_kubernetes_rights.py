@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from cloud.hosting.targets import Route, Scale
+from cloud.hosting.targets import Question, Route, Scale
 from tests.support import kube, kube_fixtures
 from tests.support.kube_fixtures import Rig
 from tests.support.kube_wishes import SERVICE, revision, wish
@@ -27,6 +27,7 @@ def do_everything(rig: Rig) -> None:
     list(rig.target.logs(SERVICE, revision=None, follow=False, tail=1))
     rig.target.statuses(SERVICE)
     rig.target.services()
+    rig.target.ask(SERVICE, 1, Question("/v2/models/churn-model/infer", b"{}"))
     rig.apply(wish(2, many, route=route))
     rig.kube.pods.say(gateway, 2)
     assert next(changes) == SERVICE

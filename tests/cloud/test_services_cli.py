@@ -237,25 +237,6 @@ def test_the_history_of_a_service_is_shown(host: Host, run: Run) -> None:
     assert then == []
 
 
-def test_manifests_are_exported_for_a_cluster_that_the_registry_never_sees(
-    host: Host, run: Run, tmp_path: Path
-) -> None:
-    wanted = ("services", "deploy", host.name, "--bundle", "scale:2", "--target", "kubernetes",
-              "--export", tmp_path / "out")  # fmt: skip
-    refused = run(*wanted)
-    images = ("--image", "images.example/scale@sha256:1", "--gateway-image", "images.example/gate")
-    made = run(*wanted, *images, "--namespace", "models")
-    again = run(*wanted, "--image", "images.example/scale", "--flavour", "kserve")
-
-    assert (refused.code, "--push REPOSITORY" in refused.err) == (main.BAD_INPUT, True)
-    assert made.code == 0, made.err
-    assert "kustomization.yaml" in made.out
-    assert "key  phs_" in made.err
-    assert again.code == 0, again.err
-    assert "inferenceservice" in again.out
-    assert run("services", "show", host.name).code == main.NOT_FOUND
-
-
 def test_places_are_listed(host: Host, run: Run) -> None:
     deploy(run, host)
     eventually(lambda: "answers" in run("services", "places").out, "the place was asked")

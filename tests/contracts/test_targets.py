@@ -1,14 +1,15 @@
 """What every target must do, whatever runs the services."""
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from cloud.hosting.errors import RefusedError
-from cloud.hosting.targets import Condition
+from cloud.hosting.errors import RefusedError, UnreachableError
+from cloud.hosting.targets import Condition, Question
 from tests.support import targets
 from tests.support.targets import World
 
@@ -111,6 +112,20 @@ def test_the_log_of_each_replica_can_be_read(world: World) -> None:
     assert lines
     assert all(line.replica and line.text for line in lines)
     assert list(world.target.logs("churn", revision=99, follow=False, tail=10)) == []
+
+
+def test_a_revision_answers_the_registry_itself(world: World) -> None:
+    wish = world.wish("churn")
+    question = Question("/v2/models/churn/versions/1/infer", b'{"inputs": []}')
+    with pytest.raises(UnreachableError, match="churn"):
+        world.target.ask("churn", 1, question)
+    world.target.apply(wish)
+    world.settle("churn")
+
+    status, body = world.target.ask("churn", 1, question)
+
+    assert status == 200
+    assert json.loads(body) == {"outputs": []}
 
 
 def test_a_change_is_told_by_the_name_of_its_service(world: World) -> None:

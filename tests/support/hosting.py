@@ -12,6 +12,7 @@ from cloud.hosting.builds import Builds
 from cloud.hosting.errors import TargetError
 from cloud.hosting.opening import Targets
 from cloud.hosting.reconciler import Reconciler
+from cloud.hosting.targets import Target
 from cloud.registry.serving import rows
 from tests.support import registries
 from tests.support.memory_target import MemoryMaker, MemoryTarget
@@ -63,6 +64,7 @@ class Host:
     def restart(self) -> None:
         """Forget all that is in memory alone, as a registry that was killed does."""
         self.builds = Builds(self.maker, self.registry.clock, lambda: None)
+        put_builds(self.registry, self.builds)
         targets = self.registry.services.targets
         self.reconciler = Reconciler(self.registry.services, targets, self.builds)
 
@@ -143,12 +145,18 @@ def hosting(data: Path, *, stores: Stores = SQLITE, **settings: Any) -> Iterator
         for content in (b"one", b"two", b"three"):
             registry.register("scale", content)
         builds = Builds(maker, registry.clock, lambda: None)
+        put_builds(registry, builds)
         reconciler = Reconciler(registry.services, registry.services.targets, builds)
         yield Host(registry, target, maker, builds, reconciler)
         target.close()
 
 
-def put_target(registry: Registry, target: MemoryTarget) -> None:
-    """Have every place of this registry be one target in memory."""
+def put_builds(registry: Registry, builds: Builds) -> None:
+    """Have what this registry exports be built by these."""
+    vars(registry.services)["builds"] = lambda: builds
+
+
+def put_target(registry: Registry, target: Target) -> None:
+    """Have every place of this registry be one target."""
     openers = dict.fromkeys(("docker", "kubernetes"), lambda _settings, _place: target)
     vars(registry.services)["targets"] = Targets(registry.services.settings, openers)

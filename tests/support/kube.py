@@ -107,6 +107,8 @@ class Kube:
             return kmock.Response(status=error.code, payload=error.body)
         except UnknownError:
             return kmock.Response(status=404, payload=b"404 page not found\n")
+        if isinstance(answer, kmock.Response):
+            return answer
         return kmock.Response(status=200, payload=answer)
 
     def _authorized(self, request: Any) -> str:
@@ -138,6 +140,9 @@ class Kube:
         plural, name = request.resource.plural, request.name
         if request.subresource == "log":
             return self._log(name, request.params, epoch)
+        if verb == "create":
+            status, body = self.pods.post(name, request.subresource, request)
+            return kmock.Response(status=status, payload=body)
         if request.subresource:
             return self.pods.status(name, request.subresource)
         if verb == "watch":
@@ -320,7 +325,7 @@ def _verb(request: Any) -> str:
         if request.name is not None:
             return "get"
         return "watch" if request.params.get("watch") == "true" else "list"
-    return {"PATCH": "patch", "DELETE": "delete"}[request.method.value]
+    return {"PATCH": "patch", "DELETE": "delete", "POST": "create"}[request.method.value]
 
 
 def _matches(found: Object, params: Any) -> bool:

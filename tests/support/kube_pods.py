@@ -1,5 +1,6 @@
 """The pods of a pretended cluster: made and moved by a test, as scheduler and kubelet would."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.kube_store import Object, Store
@@ -17,6 +18,13 @@ class Pods:
         self.previous: dict[str, list[str]] = {}
         self.statuses: dict[str, Any] = {}
         """By gateway pod: what /-/status answers; without: nobody listens."""
+        self.answers: Callable[[str, Any], tuple[int, Any]] = lambda _pod, _request: (
+            200,
+            {"outputs": []},
+        )
+        """What a gateway's pod answers to a POST, by pod and request."""
+        self.asked: list[tuple[str, str, Any]] = []
+        """Which pods were asked which path, and the requests."""
 
     def start(self, deployment: str, *, number: int = 0, ready: bool = True) -> str:
         """Have a pod of a Deployment run; return its name."""
@@ -130,6 +138,16 @@ class Pods:
         if port != "9090" or sub != "proxy/-/status" or pod not in self.statuses:
             raise StatusError(503, "ServiceUnavailable", "error trying to reach service: refused")
         return self.statuses[pod]
+
+    def post(self, name: str, sub: str, request: Any) -> tuple[int, Any]:
+        """Return what a gateway's pod answers to a POST by way of the API server's proxy."""
+        from tests.support.kube import StatusError  # noqa: PLC0415 - it imports this module
+
+        pod, _, port = name.partition(":")
+        if port != "8080" or pod not in self.statuses:
+            raise StatusError(503, "ServiceUnavailable", "error trying to reach service: refused")
+        self.asked.append((pod, sub.removeprefix("proxy"), request))
+        return self.answers(pod, request)
 
     def log(self, pod: str, params: Any) -> list[bytes] | None:
         """Return lines of a log; None: the container has not begun."""

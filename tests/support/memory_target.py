@@ -8,6 +8,7 @@ A gateway has a new configuration as soon as it is told. A revision that is wish
 the apply after the one that took it out of the gateway: so it is with real ones.
 """
 
+import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from cloud.hosting.targets import (
     Observed,
     ObservedRevision,
     Place,
+    Question,
     Reason,
     RevisionWish,
     Wish,
@@ -56,8 +58,6 @@ class MemoryTarget:
         self.starting: set[tuple[str, int]] = set()
         """Replicas that are not ready yet."""
         self.drifted: set[tuple[str, int]] = set()
-        self.foreign: set[str] = set()
-        """Names that something of somebody else's has."""
         self.unreachable = ""
         self.refusing = ""
         self.deaf = False
@@ -66,6 +66,13 @@ class MemoryTarget:
         self.watch: Callable[[str], None] = lambda _point: None
         """Called before and after each effect: to be killed there."""
         self.lines: list[LogLine] = []
+        self.foreign: set[str] = set()
+        """Names that are somebody else's."""
+        self.questions: list[Question] = []
+        self.answer: Callable[[RevisionWish, Question], tuple[int, bytes]] = (
+            lambda _revision, _question: (200, b'{"outputs": []}')
+        )
+        """What a revision answers."""
         self.closed = threading.Event()
         self._changes: queue.Queue[str | None] = queue.Queue()
         self._lock = threading.RLock()
@@ -73,10 +80,8 @@ class MemoryTarget:
     def apply(self, wish: Wish) -> None:
         """Make what is there like the wish."""
         self._enter("apply")
-        if self.refusing:
-            raise RefusedError(self.refusing)
-        if wish.service in self.foreign:
-            raise RefusedError(f"{wish.service} is there, and not ours: choose another name")
+        if self.refusing or wish.service in self.foreign:
+            raise RefusedError(self.refusing or f"{wish.service} is somebody else's")
         config = configs.decode(configs.encode(wish.gateway))  # as a gateway reads it
         with self._lock:
             wished = {each.number: each for each in wish.revisions}
@@ -194,6 +199,20 @@ class MemoryTarget:
         """Have the gateway begin to count anew."""
         self.there[service].started_at, self.there[service].counts = at, {}
 
+    def ask(self, service: str, revision: int, question: Question) -> tuple[int, bytes]:
+        """Return what the test says that the revision answers."""
+        self._enter("ask")
+        with self._lock:
+            known = self.there.get(service)
+            if known is None or revision not in known.revisions:
+                raise UnreachableError(f"{service}: nobody answers")
+            shown = question.headers.get("X-API-Key", "")
+            digests = {each.sha256 for each in known.config.keys}
+            if not known.config.anonymous and _sha256(shown) not in digests:
+                return 401, b'{"error": "no key"}'
+        self.questions.append(question)
+        return self.answer(known.revisions[revision], question)
+
     def logs(
         self, service: str, *, revision: int | None, follow: bool, tail: int
     ) -> Iterator[LogLine]:
@@ -253,6 +272,10 @@ class MemoryTarget:
 
     def _leave(self, call: str) -> None:
         self.watch(f"after {call}")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class MemoryMaker:

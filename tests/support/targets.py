@@ -5,14 +5,17 @@ A world is asked for wishes that its target can run, so that the tests name no i
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from cloud.hosting.kubernetes.target import KubernetesTarget
-from cloud.hosting.targets import LogLine, Place, Target, Wish
+from cloud.hosting.targets import Place, Target, Wish
 from tests.support import kube, kube_fixtures, kube_wishes
 from tests.support.kube import Kube
-from tests.support.memory_target import MemoryTarget
+from tests.support.memory_target import MemoryTarget, line
 
 
 class World(Protocol):
@@ -66,7 +69,11 @@ class KubernetesWorld:
                 continue
             for pod in self.kube.pods.run_all(name):
                 self.kube.pods.write(pod, "2026-01-01T00:00:01.5Z", f"{service} is served")
-                self.kube.pods.say(pod, self._generation(service))
+                self.tell(service, pod)
+
+    def tell(self, service: str, pod: str, **more: Any) -> None:
+        """Have a gateway's pod have the newest configuration in force; `more` of its status."""
+        self.kube.pods.say(pod, self._generation(service), **more)
 
     def ours(self) -> object:
         """Return all objects with our label, without their pods."""
@@ -94,7 +101,7 @@ class KubernetesWorld:
 
 
 @contextmanager
-def kubernetes(directory: Path) -> Iterator[World]:
+def kubernetes(directory: Path) -> Iterator[KubernetesWorld]:
     """Have the Kubernetes target before a pretended cluster."""
     with kube.running() as cluster:
         world = KubernetesWorld(cluster, directory)
@@ -106,34 +113,31 @@ def kubernetes(directory: Path) -> Iterator[World]:
 
 
 class MemoryWorld:
-    """The target in memory, on which the tests of services stand."""
+    """The target in memory, where all that was applied runs at once."""
 
     def __init__(self) -> None:
-        self.memory = MemoryTarget()
-        self.target: Target = self.memory
+        self.target: MemoryTarget = MemoryTarget()
 
     def wish(self, service: str, generation: int = 1) -> Wish:
         """Return a wish for one revision with all the traffic."""
-        return kube_wishes.wish(generation, service=service)
+        made = kube_wishes.wish(generation, service=service)
+        return replace(made, gateway=structs.replace(made.gateway, anonymous=True))
 
     def settle(self, service: str) -> None:
-        """All runs at once; a replica says that it does."""
-        self.memory.lines.append(LogLine("r1-0", f"{service} is served"))
+        """Have the replica say something."""
+        self.target.lines.append(line("r1-0", f"{service} is served"))
 
     def ours(self) -> object:
-        """Return all that is there."""
-        return {
-            name: (each.config, each.revisions, each.leaving)
-            for name, each in self.memory.there.items()
-        }
+        """Return what is there."""
+        return dict(self.target.there)
 
     def add_foreign(self, service: str) -> None:
-        """Have something of that name that is not ours."""
-        self.memory.foreign.add(service)
+        """Have the name be somebody else's."""
+        self.target.foreign.add(service)
 
     def foreign(self) -> object:
-        """Return what is not ours."""
-        return set(self.memory.foreign)
+        """Return the names of others."""
+        return self.target.foreign
 
 
 @contextmanager

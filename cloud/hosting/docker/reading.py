@@ -47,7 +47,7 @@ def observed(
     return Observed(
         service=there.service,
         condition=_condition(revisions, told, bool(ready), reasons),
-        endpoints=_endpoints(there, host),
+        endpoints=endpoints(there, host),
         revisions=revisions,
         gateway_wanted=1,
         gateway_ready=min(1, len(ready)),
@@ -197,7 +197,8 @@ def _gateway_reasons(
     return reasons
 
 
-def _endpoints(there: Inventory, host: str) -> tuple[str, ...]:
+def endpoints(there: Inventory, host: str) -> tuple[str, ...]:
+    """Return the URLs at which the gateways can be reached."""
     found: dict[str, None] = {}
     for each in there.gateways:
         if each.id in there.leaving:

@@ -16,13 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from cloud.hosting.docker import applied, marks, reading
+from cloud.hosting.docker import applied, gatewayasking, marks, reading
 from cloud.hosting.docker.farewells import Farewells
 from cloud.hosting.docker.following import Following
 from cloud.hosting.docker.hands import Hands
 from cloud.hosting.docker.inventory import Inventory, take
 from cloud.hosting.errors import RefusedError, UnreachableError
-from cloud.hosting.targets import LogLine, Observed, Wish
+from cloud.hosting.targets import LogLine, Observed, Question, Wish
 from runtime.containers.engine import Engine
 from runtime.containers.errors import EngineError, EngineUnreachableError
 from runtime.containers.specs import ContainerSeen, Credentials, Event
@@ -79,6 +79,18 @@ class DockerTarget:
         with _explained():
             serving = self._take(service).serving
         return tuple(applied.wish_generation(status) for _, status in serving)
+
+    def ask(self, service: str, revision: int, question: Question) -> tuple[int, bytes]:
+        """See Target. The port is asked that the engine publishes: it must be reachable from here.
+
+        That of a remote engine is if the service has `bind` so.
+        """
+        with _explained():
+            found = reading.endpoints(self._take(service), self._host())
+        url = next((each for each in found if each.startswith("http://")), None)
+        if url is None:
+            raise UnreachableError(f"{service}: no gateway of it runs")
+        return gatewayasking.ask(service, url, f"r{revision}", question)
 
     def logs(
         self, service: str, *, revision: int | None, follow: bool, tail: int

@@ -5,12 +5,13 @@ Secrets are written, never read: the server is asked for metadata alone.
 """
 
 from typing import Any
+from urllib.parse import quote
 
 from cloud.hosting.kubernetes import kinds, names, requests
 from cloud.hosting.kubernetes.errors import AbsentError
 from cloud.hosting.kubernetes.kinds import Kind, Manifest
 from cloud.hosting.kubernetes.requests import Asking, Lines, Request
-from cloud.hosting.targets import ADMIN_PORT
+from cloud.hosting.targets import ADMIN_PORT, HTTP_PORT, REVISION_HEADER, Question
 
 PAGE = 500
 """Objects of a list that come in one answer."""
@@ -130,6 +131,20 @@ class Cluster:
         path = kinds.POD.path(self.namespace, f"{pod}:{ADMIN_PORT}", "proxy/-/status")
         doing = f"read the status of {pod}"
         return self._asking.ask(Request("GET", path, doing, self.namespace, timeout_s=STATUS_S))
+
+    def ask_gateway(self, pod: str, question: Question, revision: str) -> tuple[int, bytes]:
+        """Return what a gateway's pod answers to a POST, sent through the API server."""
+        sub = "proxy" + quote(question.path)
+        request = Request(
+            "POST",
+            kinds.POD.path(self.namespace, f"{pod}:{HTTP_PORT}", sub),
+            f"ask {pod}",
+            self.namespace,
+            body=question.body,
+            timeout_s=question.timeout_s,
+            headers={**question.headers, REVISION_HEADER: revision},
+        )
+        return self._asking.relay(request)
 
     def last_log(self, pod: str, container: str, lines: int, *, previous: bool) -> list[str]:
         """Return the last lines that a container wrote; none if there are none any more."""

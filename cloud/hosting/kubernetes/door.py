@@ -5,6 +5,7 @@ are plain dictionaries, as in a manifest; the package's 700 model classes have n
 them and would drop fields that they do not know.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -89,16 +90,20 @@ class Door:
 
     def ask(self, request: Request) -> bytes:
         """Return the answer's body; raise a TargetError that says what was being done."""
-        response = self._sent(request)
-        try:
-            data = _read(response, MAX_ANSWER_BYTES + 1)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnreachableError(f"{request.doing}: the answer broke off: {error}") from error
-        finally:
-            _close(response)
-        if len(data) > MAX_ANSWER_BYTES:
-            raise RefusedError(f"{request.doing}: the answer is over {MAX_ANSWER_BYTES} bytes")
-        return data
+        return _whole(self._sent(request), request)
+
+    def relay(self, request: Request) -> tuple[int, bytes]:
+        """Return status and body of what a pod answers by way of the API server's proxy.
+
+        Raise a TargetError if the answer is the API server's own, which says so by its form.
+        """
+        status, data = self._relayed(self._client, request)
+        if status == errors.HTTP_UNAUTHORIZED and errors.is_status(data):
+            self._renew(self._client)
+            status, data = self._relayed(self._client, request)
+        if status not in _OK and errors.is_status(data):
+            raise errors.of_answer(status, data, doing=request.doing, namespace=request.namespace)
+        return status, data
 
     def stream(self, request: Request) -> Stream:
         """Return an answer that goes on; `timeout_s` is how long the server may be silent."""
@@ -129,27 +134,25 @@ class Door:
         )
 
     def _answer(self, api: Any, request: Request) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": request.accept}
-        if request.body is not None:
-            headers["Content-Type"] = request.content
-        try:
-            prepared = api.param_serialize(
-                request.method,
-                request.path,
-                query_params=list(request.query.items()),
-                header_params=headers,
-                body=request.body,
-                auth_settings=["BearerToken"],
-            )
+        with _explained(request):
+            prepared = _prepared(api, request, request.body)
             answer = api.call_api(*prepared, _request_timeout=(CONNECT_S, request.timeout_s))
-        except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
-            raise UnreachableError(
-                f"{request.doing}: the cluster does not answer: {error}"
-            ) from error
-        except ConfigException as error:
-            raise CredentialsError(f"{request.doing}: {error}: mend the kubeconfig") from error
-        response: urllib3.BaseHTTPResponse = answer.response
-        return response
+            response: urllib3.BaseHTTPResponse = answer.response
+            return response
+
+    def _relayed(self, api: Any, request: Request) -> tuple[int, bytes]:
+        with _explained(request):
+            method, url, headers, *_ = _prepared(api, request, None)
+            # the package's own way would make JSON of the body a second time
+            response: urllib3.BaseHTTPResponse = api.rest_client.pool_manager.request(
+                method,
+                url,
+                body=request.body,
+                headers={**headers, "Content-Type": request.content},
+                timeout=urllib3.Timeout(connect=CONNECT_S, read=request.timeout_s),
+                preload_content=False,
+            )
+        return response.status, _whole(response, request)
 
     def _renew(self, used: Any) -> None:
         with self._lock:
@@ -196,6 +199,44 @@ class Door:
             return False
         default = [Path(file).expanduser() for file in _DEFAULT.split(os.pathsep) if file]
         return SERVICE_HOST_ENV_NAME in os.environ and not any(map(Path.exists, default))
+
+
+def _prepared(api: Any, request: Request, body: Any) -> Any:
+    headers = {**request.headers, "Accept": request.accept}
+    if request.body is not None:
+        headers["Content-Type"] = request.content
+    return api.param_serialize(
+        request.method,
+        request.path,
+        query_params=list(request.query.items()),
+        header_params=headers,
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+
+
+@contextlib.contextmanager
+def _explained(request: Request) -> Iterator[None]:
+    """Turn what the package raises into what targets raise."""
+    try:
+        yield
+    except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
+        raise UnreachableError(f"{request.doing}: the cluster does not answer: {error}") from error
+    except ConfigException as error:
+        raise CredentialsError(f"{request.doing}: {error}: mend the kubeconfig") from error
+
+
+def _whole(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
+    """Return an answer's body, of which there may be MAX_ANSWER_BYTES; close it."""
+    try:
+        data = _read(response, MAX_ANSWER_BYTES + 1)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise UnreachableError(f"{request.doing}: the answer broke off: {error}") from error
+    finally:
+        _close(response)
+    if len(data) > MAX_ANSWER_BYTES:
+        raise RefusedError(f"{request.doing}: the answer is over {MAX_ANSWER_BYTES} bytes")
+    return data
 
 
 def _read(response: urllib3.BaseHTTPResponse, most: int) -> bytes:

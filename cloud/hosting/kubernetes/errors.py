@@ -74,6 +74,15 @@ def of_answer(status: int, body: bytes, *, doing: str, namespace: str) -> Target
     return _other(status, reason)(said)
 
 
+def is_status(body: bytes) -> bool:
+    """Say whether an error is the API server's own, and not what a pod behind it answered."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("kind") == "Status"
+
+
 def _other(status: int, reason: str) -> type[TargetError]:
     if status == HTTP_CONFLICT:
         return ConflictError

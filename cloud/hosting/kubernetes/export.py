@@ -6,32 +6,73 @@
     DIR/.gitignore
 
 or, as a KServe InferenceService, DIR/inferenceservice.yaml and its Secret the same way. Secrets are
-made by kustomize from the files of secrets/, so no value ever stands in a manifest. All is written
-beside the directory first and then moved in its place: there is the old export, or the new one.
+made by kustomize from the files of secrets/, so no value ever stands in a manifest.
 """
 
 import base64
-import os
-import shutil
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from cloud.hosting.errors import RefusedError
-from cloud.hosting.kubernetes import checks, kinds, kserve, manifests, marks, names
+from cloud.hosting.kubernetes import checks, exportfiles, kinds, kserve, manifests, marks, names
+from cloud.hosting.kubernetes.exportfiles import MARKER, SECRETS
 from cloud.hosting.kubernetes.kinds import Manifest
 from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.targets import Place, Wish
 
 Flavour = Literal["manifests", "kserve"]
-MARKER = "kustomization.yaml"
-SECRETS = "secrets"
 MANAGER = "packhorse-export"
 """In the label that says who looks after an object."""
 _NOTHING_REMEMBERED = (marks.APPLIED, marks.PARTS)
 """Annotations that are of use only where Packhorse itself looks after the objects."""
+
+
+def build(
+    wish: Wish, place: Place, flavour: Flavour = "manifests", pulling: Pulling | None = None
+) -> dict[str, bytes]:
+    """Return the files of a wish by their names.
+
+    Raise RefusedError for what Kubernetes or KServe would not take.
+    """
+    if flavour == "kserve":
+        checks.require_sane(wish)
+        objects = kserve.build(wish, pulling or Pulling())
+    else:
+        objects = manifests.build(wish, pulling)
+    files: dict[str, bytes] = {}
+    for manifest in objects:
+        if manifest["kind"] != kinds.SECRET.name:
+            name = f"{manifest['kind'].lower()}-{kinds.name(manifest)}.yaml"
+            files[name] = _yaml(_shown(manifest))
+    kustomization: Manifest = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(files),
+    }
+    if place.namespace is not None:
+        kustomization["namespace"] = place.namespace
+    secrets = [one for one in objects if one["kind"] == kinds.SECRET.name]
+    if secrets:
+        kustomization["secretGenerator"] = [_generator(secret) for secret in secrets]
+    files[MARKER] = _yaml(kustomization)
+    files[".gitignore"] = f"{SECRETS}/\n".encode()
+    for secret in secrets:
+        for key, value in secret["data"].items():
+            files[_place(secret, key)] = base64.b64decode(value)
+    return files
+
+
+def confidential(wish: Wish, files: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of files that hold what nobody may see: variables, and passwords to pull.
+
+    The gateway's configuration is none: it knows keys by their hash alone.
+    """
+    known = f"{SECRETS}/{names.gateway(wish.service)}/"
+    return tuple(
+        name for name in files if name.startswith(f"{SECRETS}/") and not name.startswith(known)
+    )
 
 
 def export(
@@ -41,59 +82,17 @@ def export(
     flavour: Flavour = "manifests",
     pulling: Pulling | None = None,
 ) -> tuple[Path, ...]:
-    """Write the files of a wish; return their paths, in order.
-
-    The directory may be absent, empty, or an earlier export, which is replaced. Raise RefusedError
-    for any other, and for what Kubernetes or KServe would not take.
-    """
-    if flavour == "kserve":
-        checks.require_sane(wish)
-        objects = kserve.build(wish, pulling or Pulling())
-    else:
-        objects = manifests.build(wish, pulling)
-    _require_ours(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        _write(made, objects, place.namespace)
-        _swap(made, directory)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    """Write the files of a wish; return their paths, in order."""
+    exportfiles.write(directory, build(wish, place, flavour, pulling))
     return tuple(sorted(path for path in directory.rglob("*") if path.is_file()))
 
 
-def _write(directory: Path, objects: list[Manifest], namespace: str | None) -> None:
-    os.chmod(directory, 0o755)  # noqa: S103, PTH101 - manifests are for people; secrets/ is not
-    plain = [one for one in objects if one["kind"] != kinds.SECRET.name]
-    secrets = [one for one in objects if one["kind"] == kinds.SECRET.name]
-    files = []
-    for manifest in plain:
-        file = f"{manifest['kind'].lower()}-{kinds.name(manifest)}.yaml"
-        (directory / file).write_text(_yaml(_shown(manifest)))
-        files.append(file)
-    generators = [_secret(directory, secret) for secret in secrets]
-    kustomization: Manifest = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": files,
-    }
-    if namespace is not None:
-        kustomization["namespace"] = namespace
-    if generators:
-        kustomization["secretGenerator"] = generators
-    (directory / MARKER).write_text(_yaml(kustomization))
-    (directory / ".gitignore").write_text(f"{SECRETS}/\n")
+def _place(secret: Manifest, key: str) -> str:
+    return f"{SECRETS}/{kinds.name(secret)}/{key}"
 
 
-def _secret(directory: Path, secret: Manifest) -> Manifest:
-    """Write a Secret's values; return what makes kustomize a Secret of them."""
-    folder = directory / SECRETS / kinds.name(secret)
-    folder.mkdir(parents=True)
-    for path in (folder.parent, folder):
-        path.chmod(0o700)
-    for key, value in secret["data"].items():
-        with os.fdopen(os.open(folder / key, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-            file.write(base64.b64decode(value))
+def _generator(secret: Manifest) -> Manifest:
+    """Return what makes kustomize a Secret of its values' files."""
     shown = _shown(secret)["metadata"]
     options: Manifest = {
         # pods name it, and a gateway is to see changes without a restart
@@ -106,7 +105,7 @@ def _secret(directory: Path, secret: Manifest) -> Manifest:
     return {
         "name": kinds.name(secret),
         "type": secret["type"],
-        "files": [f"{key}={SECRETS}/{kinds.name(secret)}/{key}" for key in secret["data"]],
+        "files": [f"{key}={_place(secret, key)}" for key in secret["data"]],
         "options": options,
     }
 
@@ -143,27 +142,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _yaml(value: Any) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100)
-
-
-def _require_ours(directory: Path) -> None:
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise RefusedError(f"export: {directory} is a file: name a directory")
-    there = [path.name for path in directory.iterdir()]
-    if there and MARKER not in there:
-        raise RefusedError(
-            f"export: {directory} has other files ({min(there)}): name an empty directory"
-        )
-
-
-def _swap(made: Path, directory: Path) -> None:
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        directory.rename(old / "old")
-        made.rename(directory)
-        shutil.rmtree(old)
-    else:
-        made.rename(directory)
+def _yaml(value: Any) -> bytes:
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100
+    )
+    return text.encode()

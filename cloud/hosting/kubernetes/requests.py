@@ -30,6 +30,8 @@ class Request:
     accept: str = JSON
     timeout_s: float = ANSWER_S
     """For which the server may be silent."""
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    """Beside those that follow from the rest; may hold a key."""
 
 
 class Lines(Protocol):
@@ -53,6 +55,13 @@ class Asking(Protocol):
 
     def ask(self, request: Request) -> bytes:
         """Return the answer's body; raise a TargetError that says what was being done."""
+        ...
+
+    def relay(self, request: Request) -> tuple[int, bytes]:
+        """Return status and body of what a pod answers; `body` are bytes, sent as they are.
+
+        Raise a TargetError if it is the API server that answers with an error.
+        """
         ...
 
     def stream(self, request: Request) -> Lines:

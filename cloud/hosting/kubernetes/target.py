@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cloud.hosting.errors import RefusedError, TargetError
+from cloud.hosting.errors import RefusedError, TargetError, UnreachableError
 from cloud.hosting.kubernetes import (
     kinds,
     logs,
@@ -35,7 +35,7 @@ from cloud.hosting.kubernetes.kinds import Manifest
 from cloud.hosting.kubernetes.pulling import Pulling
 from cloud.hosting.kubernetes.requests import Asking
 from cloud.hosting.kubernetes.snapshot import Snapshot
-from cloud.hosting.targets import LogLine, Observed, Place, Reason, Wish
+from cloud.hosting.targets import LogLine, Observed, Place, Question, Reason, Wish
 from runtime.gateway.config import Status
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,17 @@ class KubernetesTarget:
         """Return what each gateway that answers says of itself."""
         pods = self._cluster.find(kinds.POD, names.gateways(service))
         return tuple(self._statuses(pods).values())
+
+    def ask(self, service: str, revision: int, question: Question) -> tuple[int, bytes]:
+        """Have a revision answer through a gateway's pod, by way of the API server.
+
+        Not a replica's pod: its NetworkPolicy lets nobody in but the gateways.
+        """
+        pods = self._cluster.find(kinds.POD, names.gateways(service))
+        ready = [each for each in pods if troubles.is_ready(each) and not troubles.is_going(each)]
+        if not ready:
+            raise UnreachableError(f"{service}: no gateway of it is ready")
+        return self._cluster.ask_gateway(kinds.name(ready[0]), question, f"r{revision}")
 
     def logs(
         self, service: str, *, revision: int | None, follow: bool, tail: int

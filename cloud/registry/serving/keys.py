@@ -10,11 +10,14 @@ from cloud.registry import events
 from cloud.registry.serving import rows, services
 from cloud.registry.serving.specs import check_name
 from cloud.trust import keys
+from cloud.trust.sealing import Sealer
 from runtime.errors import InvalidError
 from runtime.gateway.config import Limit
 
 PREFIX = "phs_"
 FIRST = "first"
+OWN = "@registry"
+"""A name that no other key can have."""
 MAX_KEYS = 200
 MAX_PER_S, MAX_BURST = 1_000_000.0, 1_000_000
 
@@ -67,6 +70,14 @@ def revoke(session: Session, service: tables.Service, name: str, *, actor: str, 
     found[0].revoked_at = now
     session.add(found[0])
     _note(session, service, "service.key_revoked", name, actor=actor, now=now)
+
+
+def own(sealer: Sealer, service: str) -> str:
+    """Return the key by which the registry itself asks a service: of this registry and this name.
+
+    It is in every gateway's configuration, as a hash like all others, under the name OWN.
+    """
+    return PREFIX + sealer.token(f"service:{service}:ask")
 
 
 def limit(row: tables.ServiceKey) -> Limit | None:

@@ -92,6 +92,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_image(field_name: str, reference: str) -> str:
+    """Return what may be the reference of an image."""
+    if not _IMAGE.fullmatch(reference):
+        raise InvalidError(field_name, reference, "give a reference such as NAME:TAG")
+    return reference
+
+
 def _check_place(place: Place, docker_hosts: Mapping[str, str]) -> None:
     if place.kind not in {DOCKER, KUBERNETES}:
         raise InvalidError("target.kind", place.kind, f"use {DOCKER!r} or {KUBERNETES!r}")
@@ -144,8 +151,8 @@ def _check_revision(spec: RevisionSpec, kind: str) -> None:
         raise InvalidError("resources.gpus", resources.gpus, f"give 0 to {MAX_GPUS}")
     check_scale(spec.scale, resources, kind)
     _check_variables(spec)
-    if spec.base_image is not None and not _IMAGE.fullmatch(spec.base_image):
-        raise InvalidError("base_image", spec.base_image, "give a reference such as NAME:TAG")
+    if spec.base_image is not None:
+        check_image("base_image", spec.base_image)
     if spec.node_selector and kind != KUBERNETES:
         fix = "leave it out: only kubernetes knows nodes"
         raise InvalidError("node_selector", dict(spec.node_selector), fix)
