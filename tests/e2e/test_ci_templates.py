@@ -20,8 +20,6 @@ SCHEMAS = [
     (WORKFLOW, ["--builtin-schema", "custom.github-workflows-require-timeout"]),
     (PIPELINE, ["--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci"]),
 ]
-LATER = {"release"}
-"""Commands that these files use and that are not built yet."""
 
 
 def judged(file: Path, options: list[str]) -> subprocess.CompletedProcess[str]:
@@ -67,7 +65,7 @@ def test_pipelines_use_commands_of_ours_that_exist() -> None:
     used = {line[1] for line in words if line[:1] == ["packhorse"]}
 
     assert {"models", "release"} <= used
-    assert used - set(command.commands) == LATER
+    assert used <= set(command.commands)
 
 
 def test_no_pipeline_shows_its_key_on_a_command_line() -> None:

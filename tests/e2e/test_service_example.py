@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import brokers, documents, parts, processes
-
-engines = pytest.importorskip("tests.support.engines", reason="helper `image` brings it")
+from tests.support import brokers, documents, engines, parts, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -37,6 +35,7 @@ def environment() -> Iterator[dict[str, str]]:
         }
         ending.callback(registry.stop_all)
         registry.start()
+        engines.lend_images(registry.data)
         login = {"url": registry.url, "key": registry.key, "ca": registry.ca_pem}
         (place / "login.json").write_text(json.dumps(login))
         yield {

@@ -140,6 +140,14 @@ def shared() -> Iterator[Rig]:
                 _clear(rig)
 
 
+def lend_images(data: Path) -> None:
+    """Have a registry that keeps its things below `data` make images of what is kept here."""
+    kept = CACHE / "images"
+    kept.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "images").symlink_to(kept)
+
+
 @contextlib.contextmanager
 def alone(*, images: Engine, names: list[str]) -> Iterator[Rig]:
     """Give an engine that a test may stop, with images copied from another one."""
