@@ -21,16 +21,16 @@ PORT = "8090"
 
 
 @pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
+def environment(engine_rig: engines.Rig, gateway_image: str) -> Iterator[dict[str, str]]:
     """Have a registry that may use an engine; give the variables that name it."""
+    assert gateway_image, "what all images have in common is made before any time is measured"
     for program in ("curl", "nats-server"):
         parts.require(program)
     with contextlib.ExitStack() as ending:
         place = ending.enter_context(processes.scratch())
-        rig = ending.enter_context(engines.shared())
         registry = processes.Registry(place / "registry")
         registry.environment = {
-            "PACKHORSE_DOCKER_HOST": rig.url,
+            "PACKHORSE_DOCKER_HOST": engine_rig.url,
             "PACKHORSE_BASE_IMAGE": engines.BASE,
         }
         ending.callback(registry.stop_all)

@@ -49,7 +49,8 @@ def run(inputs):
 
 
 @pytest.fixture(scope="module")
-def fleet(engine_rig: engines.Rig) -> Iterator[Fleet]:
+def fleet(engine_rig: engines.Rig, gateway_image: str) -> Iterator[Fleet]:
+    assert gateway_image, "what all images have in common is made before any time is measured"
     with servicefleets.fleet(engine_rig) as made:
         yield made
 

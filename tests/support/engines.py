@@ -157,11 +157,20 @@ def alone(*, images: Engine, names: list[str]) -> Iterator[Rig]:
         rig.start()
         engine = Engine(Address(rig.url))
         with contextlib.closing(engine):
-            engine._api.load_image(images._streams.get_images(names))
+            engine._api.load_image(_saved(images, names))
         yield rig
     finally:
         _clear(rig)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _saved(engine: Engine, names: list[str]) -> Iterator[bytes]:
+    """Return one tar of several images, with what they have in common once."""
+    api = engine._streams
+    answer = api._get(api._url("/images/get"), params={"names": names}, stream=True)
+    api._raise_for_status(answer)
+    chunks: Iterator[bytes] = answer.iter_content(1 << 20)
+    return chunks
 
 
 def base_image() -> Path:
