@@ -66,8 +66,8 @@ def test_the_web_service_works_as_written(environment: dict[str, str], tmp_path:
     assert "Traceback" not in told
     trained = dict(re.findall(r"^trained: version (\d) is off by (\S+)", run.stdout, re.MULTILINE))
     asked = re.findall(r"^version (\d): off by (\S+) here", run.stdout, re.MULTILINE)
-    # As deployed, as a canary, promoted, rolled back: each as good as where it was trained.
-    assert [version for version, _ in asked] == ["1", "2", "2", "1"]
+    # As deployed, as a canary, promoted, rolled back, released: as good as where it was trained.
+    assert [version for version, _ in asked] == ["1", "2", "2", "1", "2"]
     assert asked == [(version, trained[version]) for version, _ in asked]
     assert len(re.findall(r'^ +"progression": [\d.]+$', run.stdout, re.MULTILINE)) == 3
     assert (directory / "work" / "key").stat().st_mode & 0o077 == 0
