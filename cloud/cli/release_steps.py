@@ -9,13 +9,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cloud import shapes
-from cloud.cli import pushing
+from cloud.cli import pushing, service_deploying
 from cloud.cli import service_watching as services
 from cloud.cli import watching as deployments
 from cloud.client import Client
-from cloud.errors import AbsentError, WaitError
+from cloud.errors import AbsentError, ClientError, WaitError
 from cloud.releasing import gates, plan, report
 from cloud.releasing.gates import Facts, Gate
 from cloud.releasing.plan import Plan, ServiceWish
@@ -25,6 +26,10 @@ from cloud.verification import here
 from cloud.verification import services as on_services
 from cloud.verification.devices import Connect
 from runtime.errors import InvalidError, ModelError, PackhorseError
+
+BACK_S = 60.0
+"""A service that is rolled back gets so long for it, even when the release's time is over."""
+HOLDING = "holding"
 
 
 @dataclass(frozen=True)
@@ -147,9 +152,31 @@ class Release:
         if not finding.asked:
             raise WaitError(f"{finding.where}: {finding.text}")
         if not finding.ok:
-            registry.roll_service_back(name, shapes.NewRollback.make())
-            raise ModelError(f"{finding.where}: {finding.text}: it was rolled back")
+            after = self._roll_back(registry, name)
+            raise ModelError(f"{finding.where}: {finding.text}: {after}")
         return Done(finding.text)
+
+    def _roll_back(self, registry: Client, name: str) -> str:
+        """Have a service go back to what it served before; return what came of it."""
+        try:
+            made = registry.roll_service_back(name, shapes.NewRollback.make())
+        except ClientError as error:
+            return f"it stays, since there is no way back: {error}"
+        timeout_s = max(BACK_S, self._deadline - time.monotonic())
+        detail = services.wait(registry, name, revision=made.current, timeout_s=timeout_s)
+        done = detail.settled and detail.rollout is None
+        return "it was rolled back" if done else "it is being rolled back"
+
+    def promote(self, registry: Client) -> Done:
+        """Give the version all the traffic, if it waits for somebody's word."""
+        name = self._service().name
+        present = registry.service(name)
+        if present.rollout is None or present.rollout.phase != HOLDING:
+            return Done(f"{self._revision} has the traffic", changed=False)
+        registry.promote_service(name)
+        detail = services.wait(registry, name, revision=self._revision, timeout_s=self._left_s)
+        services.raise_unless_up(detail, self._revision)
+        return Done(f"{self._revision} has the traffic")
 
     def devices(self, registry: Client) -> Done:
         """Have the devices run the version, and wait until each does."""
@@ -201,6 +228,7 @@ _STEPS: Mapping[str, Callable[[Release, Client], Done]] = {
     plan.REGISTER: Release.register,
     plan.SERVICE: Release.service,
     plan.VERIFY_SERVICE: Release.verify_service,
+    plan.PROMOTE: Release.promote,
     plan.DEVICES: Release.devices,
     plan.VERIFY_DEVICES: Release.verify_devices,
     plan.ALIAS: Release.alias,
@@ -228,8 +256,25 @@ def _ask_for(registry: Client, wish: ServiceWish, version: shapes.Registered) ->
             raise InvalidError("--target", None, fix) from None
         new = {**what, **wish.changes, "name": wish.name, "target": wish.target, "update": True}
         return registry.deploy_service(shapes.NewService.make(**new))
-    changes = {**what, **wish.changes}
+    _require_there(wish, present)
+    changes = {**what, **_on_top(service_deploying.before(present), wish.changes)}
     return registry.change_service(wish.name, changes, revision=present.revision)
+
+
+def _require_there(wish: ServiceWish, present: shapes.ServiceDetail) -> None:
+    """Raise InvalidError if a service is to be made elsewhere than where it is."""
+    has = present.target.model_dump()
+    for option, value in (wish.target or {}).items():
+        if value is not None and value != has[option]:
+            name = "--target" if option == "kind" else f"--{option}"
+            fix = f"{wish.name} runs on {present.place}: leave it out, or delete the service first"
+            raise InvalidError(name, value, fix)
+
+
+def _on_top(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes with what they leave of each part of a service as it was."""
+    parts = {name: {**(before[name] or {}), **changes[name]} for name in before.keys() & changes}
+    return {**changes, **parts}
 
 
 def _deployment_of(

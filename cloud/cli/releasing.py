@@ -57,6 +57,7 @@ def release(  # noqa: PLR0917 - options, each by name
     strategy: options.StrategyKind = None,
     steps: options.Steps = None,
     step_time: options.StepTime = None,
+    progress_time: options.ProgressTime = None,
     min_requests: options.MinRequests = None,
     max_error_rate: options.MaxErrorRate = None,
     max_p95_ratio: options.MaxP95Ratio = None,
@@ -114,7 +115,7 @@ def release(  # noqa: PLR0917 - options, each by name
 
 
 _LEFT_OUT = (
-    "cpu_percent", "env", "secret", "node_selector", "soak", "progress_time", "max_error_excess",
+    "cpu_percent", "env", "secret", "node_selector", "soak", "max_error_excess",
     "mirror_fraction", "bind", "capture", "request_timeout", "max_body", "gateways", "route_host",
     "route_gateway", "ingress_class", "tls_secret", "bundle",
 )  # fmt: skip

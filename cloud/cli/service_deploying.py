@@ -165,17 +165,17 @@ def update(  # noqa: PLR0917 - options, each by name
     timeout_s = words.duration(timeout, "timeout")
     with login.client() as registry:
         present = registry.service(service)
-        before = _before(present)
+        parts = before(present)
         changes: dict[str, Any] = {
             "strategy": options.strategy(given),
-            **options.revision(given, before),
-            **options.service(given, before),
+            **options.revision(given, parts),
+            **options.service(given, parts),
         }
         made = registry.change_service(service, changes, revision=present.revision)
         _finish(registry, made, timeout_s=timeout_s if wait else None, kept="", json=json)
 
 
-def _before(present: "shapes.ServiceDetail") -> dict[str, Any]:
+def before(present: "shapes.ServiceDetail") -> dict[str, Any]:
     """Return what of a service is changed in part."""
     current = next(each for each in present.revisions if each.name == present.current)
     return {

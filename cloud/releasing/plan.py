@@ -8,15 +8,18 @@ from cloud import shapes
 from cloud.releasing.gates import Gate
 from runtime.bundle.build import Built
 
-CHECK, REGISTER, SERVICE, VERIFY_SERVICE, DEVICES, VERIFY_DEVICES, ALIAS = (
+CHECK, REGISTER, SERVICE, VERIFY_SERVICE, PROMOTE, DEVICES, VERIFY_DEVICES, ALIAS = (
     "check",
     "register",
     "service",
     "verify service",
+    "promote",
     "devices",
     "verify devices",
     "alias",
 )
+
+WHOLE = 100
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,13 @@ class ServiceWish:
     """Where it is made if it is not there yet; None: it must be there."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """What else is asked of it, as `packhorse services update` would."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the version comes to wait for somebody's word before it has all the traffic."""
+        strategy = self.changes.get("strategy") or {}
+        steps = strategy.get("steps") or [WHOLE]
+        return strategy.get("kind") in {"blue-green", "shadow"} or steps[-1] < WHOLE
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Plan:
         steps = [CHECK, REGISTER]
         if self.service is not None:
             steps += [SERVICE, VERIFY_SERVICE]
+            steps += [PROMOTE] if self.service.waits else []
         if self.selector is not None:
             steps += [DEVICES, VERIFY_DEVICES]
         return (*steps, ALIAS) if self.aliases else tuple(steps)

@@ -140,6 +140,14 @@ def shared() -> Iterator[Rig]:
                 _clear(rig)
 
 
+def lend_images(data: Path) -> None:
+    """Have a registry that keeps its things below `data` make images of what is kept here."""
+    kept = CACHE / "images"
+    kept.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "images").symlink_to(kept)
+
+
 @contextlib.contextmanager
 def alone(*, images: Engine, names: list[str]) -> Iterator[Rig]:
     """Give an engine that a test may stop, with images copied from another one."""
@@ -149,15 +157,20 @@ def alone(*, images: Engine, names: list[str]) -> Iterator[Rig]:
         rig.start()
         engine = Engine(Address(rig.url))
         with contextlib.closing(engine):
-            packed = images._streams._get(
-                images._streams._url("/images/get"), params={"names": names}, stream=True
-            )
-            for _ in engine._streams.load_image(packed.iter_content(1 << 20)):
-                pass
+            engine._api.load_image(_saved(images, names))
         yield rig
     finally:
         _clear(rig)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _saved(engine: Engine, names: list[str]) -> Iterator[bytes]:
+    """Return one tar of several images, with what they have in common once."""
+    api = engine._streams
+    answer = api._get(api._url("/images/get"), params={"names": names}, stream=True)
+    api._raise_for_status(answer)
+    chunks: Iterator[bytes] = answer.iter_content(1 << 20)
+    return chunks
 
 
 def base_image() -> Path:

@@ -32,7 +32,8 @@ from tests.support.processes import Agent, Registry
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 TRACE = "Traceback (most recent call last)"
-COMMAND_S = 60.0
+COMMAND_S = 240.0
+"""A command that takes longer hangs; a release may wait for images and devices."""
 
 Change = Callable[[Path], None]
 
@@ -185,13 +186,16 @@ def tree(directory: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def fleet() -> Iterator[Fleet]:
-    """Run a registry with the embedded broker; everything ends with the block."""
+def fleet(environment: Mapping[str, str] | None = None) -> Iterator[Fleet]:
+    """Run a registry with the embedded broker; everything ends with the block.
+
+    `environment` are further variables of the registry's.
+    """
     parts.require("nats-server")
     with (
         contextlib.ExitStack() as ending,
         processes.scratch() as place,
-        processes.registry(place, "nats") as registry,
+        processes.registry(place, "nats", environment=environment) as registry,
         registry.client() as client,
     ):
         made = Fleet(place, registry, client)
