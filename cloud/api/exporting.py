@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from cloud import references, shapes
-from cloud.api import serving_answers as answers
+from cloud.api import serving_requests as requests
 from cloud.api.dependencies import ServicesDep
 from cloud.api.routes import Route
 from cloud.hosting import exporting, wishes
@@ -31,7 +31,7 @@ def export(service: str, body: shapes.ExportWish, services: ServicesDep) -> shap
 @router.post("/exports")
 def export_new(body: shapes.NewExport, services: ServicesDep) -> shapes.ServiceExport:
     """Return a service that the registry shall not run as files; nothing is kept of it."""
-    spec = answers.spec(body.service)
+    spec = requests.spec(body.service)
     if spec.place.kind != specs.KUBERNETES:
         raise InvalidError("target.kind", spec.place.kind, "only kubernetes is exported to")
     specs.check(spec, docker_hosts={})

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 
 from cloud import schema, shapes
 from cloud.api import serving_answers as answers
+from cloud.api import serving_requests as requests
 from cloud.api.dependencies import (
     ActorDep,
     Cursor,
@@ -15,7 +16,7 @@ from cloud.api.dependencies import (
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
 from cloud.hosting.targets import Scale
-from cloud.registry.serving import keys, rows, services, specs, traffic
+from cloud.registry.serving import keys, removal, rows, services, specs, traffic
 
 router = APIRouter(prefix="/services", tags=["services"], route_class=Route)
 
@@ -39,7 +40,7 @@ def create(
     A new one gets a first key, unless everybody may ask. One that is there with another wish is
     refused (409), or with `update` changed.
     """
-    wish, now = answers.spec(body), shared.clock.now()
+    wish, now = requests.spec(body), shared.clock.now()
     specs.check(wish, docker_hosts=shared.settings.docker_engines)
     made = services.declare(
         session, wish, update=body.update, sealer=shared.sealer, actor=actor, now=now
@@ -92,9 +93,9 @@ def change(
     row = rows.get(session, service)
     unchanged(row.revision)
     before = services.spec_of(
-        session, row, sealer=shared.sealer, strategy=answers.strategy(body.strategy)
+        session, row, sealer=shared.sealer, strategy=requests.strategy(body.strategy)
     )
-    wish = answers.changed(before, body)
+    wish = requests.changed(before, body)
     specs.check(wish, docker_hosts=shared.settings.docker_engines)
     made = services.declare(
         session, wish, update=True, sealer=shared.sealer, actor=actor, now=shared.clock.now()
@@ -124,7 +125,7 @@ def remove(
     """
     row = rows.find(session, service) or rows.get(session, service)
     unchanged(row.revision)
-    services.delete(session, row, forget=forget, actor=actor, now=shared.clock.now())
+    removal.delete(session, row, forget=forget, actor=actor, now=shared.clock.now())
     return answers.service(session, row, shared)
 
 
@@ -214,7 +215,7 @@ def scale(
     traffic.scale(
         session,
         row,
-        answers.plain(body.scale, Scale),
+        requests.plain(body.scale, Scale),
         number=None if body.revision is None else rows.number(body.revision),
         actor=actor,
         now=shared.clock.now(),
@@ -232,7 +233,7 @@ def add_key(
 ) -> shapes.ServiceKeyMade:
     """Make a key; it is shown this once."""
     row, now = rows.get(session, service), shared.clock.now()
-    limit = answers.limit(body.limit)
+    limit = requests.limit(body.limit)
     secret, made = keys.add(session, row, body.name, limit, actor=actor, now=now)
     return shapes.ServiceKeyMade(**answers.key(made).model_dump(), key=secret)
 

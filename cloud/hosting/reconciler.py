@@ -11,20 +11,16 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlmodel import Session
-
-from cloud import tables
-from cloud.hosting import moves, sightings, wishes
+from cloud.hosting import saving, sightings, wishes
 from cloud.hosting.board import View
 from cloud.hosting.builds import Build, Builds
 from cloud.hosting.errors import TargetError, UnreachableError
 from cloud.hosting.opening import Targets
 from cloud.hosting.rollout import decide
-from cloud.hosting.sight import Decision, Note, Seen
+from cloud.hosting.sight import Decision, Seen
 from cloud.hosting.targets import Condition, Observed, Target, Wish
 from cloud.hosting.wishes import Snapshot
-from cloud.registry import events
-from cloud.registry.serving import rows, runs, services
+from cloud.registry.serving import removal, rows, runs
 from cloud.services import Services
 from runtime.gateway.config import Status
 
@@ -39,7 +35,6 @@ REPAIR_S = 60.0
 """The same when all is well: what nobody can see was changed is then put back."""
 DEGRADED_S = 5.0
 """Trouble is told of when it has lasted so long."""
-READY, DEGRADED = "ready", "degraded"
 
 
 @dataclass
@@ -135,7 +130,7 @@ class Reconciler:
         with self.services.transaction() as session:
             row = rows.find(session, name)
             if row is not None and row.deleted_at is not None:
-                services.removed(session, row, now=self.services.clock.now())
+                removal.removed(session, row, now=self.services.clock.now())
         return 0.0
 
     def _images(self, found: Snapshot) -> _Images | None:
@@ -233,9 +228,11 @@ class Reconciler:
             if memory.degraded_since is None:
                 memory.degraded_since = now
             lasted = now - memory.degraded_since >= DEGRADED_S
-            return DEGRADED if lasted and told == READY else None
+            return saving.DEGRADED if lasted and told == saving.READY else None
         memory.degraded_since = None
-        return READY if observed.condition is Condition.READY and told != READY else None
+        return (
+            saving.READY if observed.condition is Condition.READY and told != saving.READY else None
+        )
 
     def _save(self, found: Snapshot, decision: Decision, seen: Seen, condition: str | None) -> bool:
         """Save what was decided and seen; say whether there was anything to save."""
@@ -251,47 +248,11 @@ class Reconciler:
             if moved and shares is not None:
                 runs.note(session, row, shares, now=now)
             if condition is not None:
-                _tell_condition(session, row, condition, seen, now)
-            _take_over(session, row, decision, now)
+                saving.tell_condition(session, row, condition, seen, now)
+            saving.take_over(session, row, decision, now)
         for note in decision.notes:
             log.info("service moved", extra={"service": found.row.name, "kind": note.kind})
         return True
-
-
-def _take_over(session: Session, row: tables.Service, decision: Decision, now: float) -> None:
-    rows.set_state(session, row, decision.state)
-    for note in decision.notes:
-        _tell(session, row, note, now)
-    for number, why in decision.failed.items():
-        _mark(session, row, number, why[: events.MAX_REASON_CHARS])
-    stable = decision.state.stable
-    if any(note.kind == moves.PROMOTED for note in decision.notes) and stable is not None:
-        _mark(session, row, stable, "")
-
-
-def _mark(session: Session, row: tables.Service, number: int, why: str) -> None:
-    made = rows.revision(session, row, number)
-    made.failed_reason = why
-    session.add(made)
-
-
-def _tell_condition(
-    session: Session, row: tables.Service, condition: str, seen: Seen, now: float
-) -> None:
-    row.condition = condition
-    session.add(row)
-    if condition == READY:
-        _tell(session, row, Note("service.ready", {}), now)
-    else:
-        why = seen.why(sorted(seen.revisions)) or "its gateway does not answer"
-        _tell(session, row, Note("service.degraded", {"reason": why}), now)
-
-
-def _tell(session: Session, row: tables.Service, note: Note, now: float) -> None:
-    data = dict(note.data)
-    if "reason" in data:
-        data["reason"] = str(data["reason"])[: events.MAX_REASON_CHARS]
-    events.add(session, at=now, actor=events.REGISTRY, kind=note.kind, subject=row.name, data=data)
 
 
 def _statuses(target: Target, name: str) -> tuple[Status, ...]:

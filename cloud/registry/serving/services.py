@@ -19,13 +19,11 @@ from cloud.hosting import state as states
 from cloud.hosting.state import Phase, State, heaviest
 from cloud.hosting.strategies import Strategy
 from cloud.registry import events, models
-from cloud.registry.serving import rows, runs
+from cloud.registry.serving import rows, waysin
 from cloud.registry.serving.specs import RevisionSpec, ServiceSpec
 from cloud.trust.sealing import Sealer
-from runtime.errors import InvalidError
 
 MAX_SERVICES = 1000
-REMOVED = "service.removed"
 
 
 @dataclass(frozen=True)
@@ -93,14 +91,14 @@ def _create(
     ).one()
     if count >= MAX_SERVICES:
         raise ConflictError(f"services: there are {count}, and there may be {MAX_SERVICES}")
-    _require_free_port(session, spec)
+    waysin.require_free_port(session, spec)
     last = old.last_number if old else 0
     row = old or tables.Service(
         name=spec.name, kind="", generation=0, created_at=now, created_by=actor, updated_at=now
     )
     row.kind, row.host = spec.place.kind, spec.place.host
     row.context, row.namespace = spec.place.context, spec.place.namespace
-    _set_ways_in(row, spec)
+    waysin.take(row, spec)
     row.state = states.plain(states.first(last + 1, spec.strategy, now))
     row.generation += 1
     row.condition, row.first_number = "", last + 1
@@ -112,7 +110,7 @@ def _create(
     made = _add_revision(session, row, spec.revision, version, sealer, actor=actor, now=now)
     rows.touch(session, row)
     data = {**_shown(made), "target": rows.place_text(row), "strategy": spec.strategy.kind.value}
-    _tell(session, row, "service.created", data, actor=actor, now=now)
+    tell(session, row, "service.created", data, actor=actor, now=now)
     return Declared(row, created=True, changed=())
 
 
@@ -127,7 +125,7 @@ def _update(
     actor: str,
     now: float,
 ) -> Declared:
-    changed = [*_other_ways_in(row, spec)]
+    changed = [*waysin.other(row, spec)]
     newest = current(session, row)
     renewed = _is_other(newest, spec.revision, version, sealer) or _has_failed(rows.state(row))
     if renewed:
@@ -141,9 +139,9 @@ def _update(
             f"service: {row.name} is there with another {', '.join(changed)}: use "
             f"`packhorse services update {row.name}`"
         )
-    _require_free_port(session, spec)
+    waysin.require_free_port(session, spec)
     data: dict[str, Any] = {"changed": changed}
-    _set_ways_in(row, spec)
+    waysin.take(row, spec)
     if renewed:
         made = _add_revision(session, row, spec.revision, version, sealer, actor=actor, now=now)
         started = commands.begin(rows.state(row), made.number, spec.strategy, now)
@@ -154,7 +152,7 @@ def _update(
         session.add(newest)
     row.generation += 1
     note_change(session, row, now=now)
-    _tell(session, row, "service.updated", data, actor=actor, now=now)
+    tell(session, row, "service.updated", data, actor=actor, now=now)
     return Declared(row, created=False, changed=tuple(changed))
 
 
@@ -196,44 +194,6 @@ def spec_of(
         bind=row.bind,
         route=rows.route(row),
     )
-
-
-def delete(session: Session, row: tables.Service, *, forget: bool, actor: str, now: float) -> None:
-    """Have all that was made for a service be removed; its name is free when it is.
-
-    `forget`: do not wait for the target, which may be gone; what is left there stays.
-    """
-    if row.deleted_at is None:
-        _begin_removal(session, row, forget=forget, actor=actor, now=now)
-    if forget:
-        removed(session, row, now=now)
-
-
-def _begin_removal(
-    session: Session, row: tables.Service, *, forget: bool, actor: str, now: float
-) -> None:
-    row.deleted_at = now
-    row.generation += 1
-    for key in session.exec(select(tables.ServiceKey).where(
-        tables.ServiceKey.service == row.name, col(tables.ServiceKey.revoked_at).is_(None)
-    )).all():  # fmt: skip
-        key.revoked_at = now
-        session.add(key)
-    for each in rows.revisions(session, row):
-        each.secrets = None
-        session.add(each)
-    note_change(session, row, now=now)
-    _tell(session, row, "service.deleted", {"forget": forget}, actor=actor, now=now)
-
-
-def removed(session: Session, row: tables.Service, *, now: float) -> None:
-    """Note that nothing of a service is left."""
-    if row.removed_at is not None:
-        return
-    runs.close_all(session, row.name, reason="deleted", now=now)
-    row.removed_at = now
-    rows.touch(session, row)
-    _tell(session, row, REMOVED, {}, actor=events.REGISTRY, now=now)
 
 
 def _add_revision(
@@ -293,34 +253,6 @@ def _has_failed(known: State) -> bool:
     return known.rollout is not None and known.rollout.phase is Phase.FAILED
 
 
-def _other_ways_in(row: tables.Service, spec: ServiceSpec) -> list[str]:
-    pairs: Mapping[str, tuple[object, object]] = {
-        "gateway": (rows.gateway(row), spec.gateway),
-        "port": (row.port, spec.port),
-        "bind": (row.bind, spec.bind),
-        "route": (rows.route(row), spec.route),
-    }
-    return [name for name, (before, after) in pairs.items() if before != after]
-
-
-def _set_ways_in(row: tables.Service, spec: ServiceSpec) -> None:
-    row.gateway = msgspec.to_builtins(spec.gateway)
-    row.port, row.bind = spec.port, spec.bind
-    row.route = None if spec.route is None else msgspec.to_builtins(spec.route)
-
-
-def _require_free_port(session: Session, spec: ServiceSpec) -> None:
-    if spec.port is None:
-        return
-    row = tables.Service
-    query = select(row).where(
-        col(row.removed_at).is_(None), row.port == spec.port, row.name != spec.name
-    )
-    for other in session.exec(query):
-        if rows.place(other) == spec.place:
-            raise InvalidError("port", spec.port, f"service {other.name} has it: give another")
-
-
 def _shown(made: tables.ServiceRevision) -> dict[str, Any]:
     return {
         "revision": f"r{made.number}",
@@ -331,7 +263,7 @@ def _shown(made: tables.ServiceRevision) -> dict[str, Any]:
     }
 
 
-def _tell(
+def tell(
     session: Session,
     row: tables.Service,
     kind: str,
@@ -340,4 +272,5 @@ def _tell(
     actor: str,
     now: float,
 ) -> None:
+    """Note an event of a service."""
     events.add(session, at=now, actor=actor, kind=kind, subject=row.name, data=data)
