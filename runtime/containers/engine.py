@@ -173,7 +173,7 @@ class Engine(Places):
     def unpack(self, container: str, directory: str, tar: Any) -> None:
         """Unpack a tar (bytes, or a file to read) in a directory of a container that is made."""
         with explaining(f"write to {directory} of container {container[:40]}"):
-            self._api.put_archive(container, directory, tar)
+            self._streams.put_archive(container, directory, tar)  # may take its time
 
     def pack(self, container: str, path: str) -> "Stream":
         """Return the bytes of a tar of what is at a path of a container."""

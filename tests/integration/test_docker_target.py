@@ -155,31 +155,29 @@ def test_changes_are_told_and_looking_is_no_change(
     service: Service, engine_rig: engines.Rig
 ) -> None:
     listener = DockerTarget(Engine(Address(engine_rig.url)))
+    changes = listener.changes()
     told: list[str] = []
 
     def listen() -> None:
-        for each in listener.changes():
+        for each in changes:
             told.append(each)  # noqa: PERF402 - one by one, as they come
 
     thread = threading.Thread(target=listen)
     thread.start()
+    # A signal that means nothing to the replica is a change all the same.
+    replica = service.containers("replica")[0].id
+    service.engine.signal(replica, "SIGWINCH")
+    eventually(lambda: told.count(service.name) == 1, "it hears of a change")
 
-    def heard() -> bool:
-        # A signal that means nothing to the replica is a change all the same.
-        service.engine.signal(service.containers("replica")[0].id, "SIGWINCH")
-        return service.name in told
-
-    eventually(heard, "it hears of a change")
-    before = told.count(service.name)
     service.look()
     service.target.statuses(service.name)
-    service.engine.signal(service.containers("replica")[0].id, "SIGWINCH")
-    eventually(lambda: told.count(service.name) > before, "it hears of the next change")
+    service.engine.signal(replica, "SIGWINCH")
 
+    eventually(lambda: told.count(service.name) >= 2, "it hears of the next change")
     listener.close()
     thread.join(20)
     assert not thread.is_alive()
-    assert told.count(service.name) <= before + 2, "looking alone told nothing"
+    assert told.count(service.name) == 2, "looking alone told nothing"
 
 
 def test_two_services_do_not_see_each_other_and_one_is_deleted_without_a_trace(
