@@ -1,13 +1,14 @@
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cloud.hosting.errors import RefusedError
+from cloud.hosting.errors import RefusedError, UnreachableError
 from cloud.hosting.kubernetes.pulling import Pulling
-from cloud.hosting.targets import Condition, Route, Scale, Wish
+from cloud.hosting.targets import Condition, Question, Route, Scale, Wish
 from tests.support import kube_fixtures
 from tests.support.kube_fixtures import Rig
 from tests.support.kube_wishes import SERVICE, revision, wish
@@ -352,3 +353,45 @@ def test_values_of_secrets_are_never_read(rig: Rig) -> None:
 
     assert "hush-hush" not in repr(wanted)
     assert all("data" not in one for one in rig.target._objects(SERVICE))
+
+
+QUESTION = Question(
+    "/v2/models/churn-model/versions/1/infer", b'{"inputs": []}', {"X-API-Key": "k"}
+)
+
+
+def test_a_revision_is_asked_through_a_ready_gateways_pod_with_a_key(rig: Rig) -> None:
+    """The API server keeps Authorization, by which it knows us, to itself."""
+    gateway = rig.run(wish(2, gateway_replicas=2))
+
+    status, body = rig.target.ask(SERVICE, 1, QUESTION)
+
+    ((pod, path, request),) = rig.kube.pods.asked
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    assert (status, json.loads(body)) == (200, {"outputs": []})
+    assert (pod, path) == (gateway, QUESTION.path)
+    assert (headers["x-api-key"], headers["x-packhorse-revision"]) == ("k", "r1")
+    assert headers["content-type"] == "application/json"
+    assert request.body == QUESTION.body
+
+
+def test_an_error_of_the_gateway_is_an_answer_and_one_of_the_api_server_is_not(rig: Rig) -> None:
+    gateway = rig.run(wish())
+    rig.kube.pods.answers = lambda _pod, _request: (401, {"error": "no such key"})
+    assert rig.target.ask(SERVICE, 1, QUESTION) == (401, b'{"error": "no such key"}')
+
+    del rig.kube.pods.statuses[gateway]
+    with pytest.raises(UnreachableError, match="refused"):
+        rig.target.ask(SERVICE, 1, QUESTION)
+
+    rig.kube.granted.discard(("create", "", "pods/proxy"))
+    with pytest.raises(RefusedError, match="does not allow Packhorse to create pods/proxy"):
+        rig.target.ask(SERVICE, 1, QUESTION)
+
+
+def test_a_service_without_a_ready_gateway_is_not_asked(rig: Rig) -> None:
+    rig.target.apply(wish())
+    rig.kube.pods.start("churn-gateway", ready=False)
+
+    with pytest.raises(UnreachableError, match="no gateway of it is ready"):
+        rig.target.ask(SERVICE, 1, QUESTION)

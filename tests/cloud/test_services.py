@@ -346,7 +346,7 @@ def test_keys_reach_the_gateway_and_are_shown_once(plain: Host) -> None:
     keys = {key.name: key for key in plain.target.there[plain.name].config.keys}
     listed = plain.registry.get(f"{plain.path}/keys")["items"]
 
-    assert keys.keys() == {"first", "app"}
+    assert keys.keys() == {"first", "app", "@registry"}
     assert keys["app"].limit is not None
     assert keys["app"].limit.per_s == 5
     assert [each["name"] for each in listed] == ["app", "first"]

@@ -48,15 +48,21 @@ def host(shared: Host) -> Iterator[Host]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def url(shared: Host) -> Iterator[str]:
+    with registries.listening(shared.registry) as made:
+        yield made
+
+
 @pytest.fixture
 def run(
     host: Host,
+    url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Iterator[Run]:
-    with command_line.logged_in(host.registry, tmp_path, monkeypatch, capsys) as made:
-        yield made
+) -> Run:
+    return command_line.runner(url, host.registry, tmp_path, monkeypatch, capsys)
 
 
 def wish(host: Host, **more: Any) -> Any:

@@ -1,15 +1,16 @@
 """Services from the API to the objects of a pretended cluster, and its pods' troubles back."""
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud.hosting.kubernetes.target import KubernetesTarget
 from runtime.gateway.config import LATENCY_BOUNDS_MS
 from tests.support import command_line, hosting, targets
+from tests.support.command_line import Run
 from tests.support.hosting import Host
 from tests.support.targets import KubernetesWorld
 
@@ -18,7 +19,7 @@ CANARY = {
     "kind": "canary", "steps": [10, 100], "step_s": 20, "soak_s": 30,
     "gates": {"min_requests": 50},
 }  # fmt: skip
-GATEWAY_POD = "digits-gateway-5d4f-0"
+_NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Site:
     def run(self) -> None:
         """Have scheduler and kubelet do all that they can, and the registry see it."""
         for _ in range(3):
-            self.world.settle("digits")
+            self.world.settle(self.host.name)
             self.host.settle()
 
     def go_on(self, seconds: float) -> None:
@@ -51,7 +52,15 @@ class Site:
             {"name": name, "requests": n, "errors": bad, "latency_ms": [0, 0, 0, n, *rest]}
             for name, (n, bad) in requests.items()
         ]
-        self.world.tell("digits", GATEWAY_POD, revisions=told)
+        self.tell(revisions=told)
+
+    def tell(self, **more: Any) -> None:
+        """Have the gateway have the newest configuration in force."""
+        self.world.tell(self.host.name, f"{self.of('gateway')}-5d4f-0", **more)
+
+    def of(self, part: str) -> str:
+        """Return the name of a part of the service: its gateway, a revision."""
+        return f"{self.host.name}-{part}"
 
     def names(self, plural: str) -> list[str]:
         """Return the names of all objects of a kind."""
@@ -63,10 +72,17 @@ class Site:
         return next(each for each in found if each["name"] == name)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with hosting.hosting(tmp_path_factory.mktemp("hosting")) as host:
+        yield host
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with hosting.hosting(tmp_path / "data") as host, targets.kubernetes(tmp_path) as world:
-        assert isinstance(world.target, KubernetesTarget)
+def site(shared: Host, tmp_path: Path) -> Iterator[Site]:
+    """A cluster of its own, and a service name that had no revision before."""
+    host = replace(shared, name=f"digits-{next(_NUMBERS)}")
+    with targets.kubernetes(tmp_path) as world:
         hosting.put_target(host.registry, world.target)
         host.restart()
         yield Site(host, world)
@@ -80,8 +96,8 @@ def test_a_service_lives_and_goes_as_objects_of_the_cluster(site: Site) -> None:
     shown = site.host.show()
     assert (shown["condition"], shown["settled"]) == ("ready", True)
     assert shown["traffic"] == {"r1": 100}
-    assert any("digits" in endpoint for endpoint in shown["endpoints"])
-    assert site.names("deployments") == ["digits-gateway", "digits-r1"]
+    assert any(site.host.name in endpoint for endpoint in shown["endpoints"])
+    assert site.names("deployments") == [site.of("gateway"), site.of("r1")]
 
     assert site.host.registry.http.delete(site.host.path).status_code == 200
     site.host.settle()
@@ -99,13 +115,13 @@ def test_a_canary_takes_over_and_what_it_replaced_is_removed_after_the_soak(site
     site.host.go_on(21)
     assert site.host.show()["traffic"] == {"r2": 100}
     site.run()
-    assert "digits-r1" in site.names("deployments")  # warm for the soak
+    assert site.of("r1") in site.names("deployments")  # warm for the soak
     site.go_on(31)
     site.go_on(5)
 
     shown = site.host.show()
     assert (shown["stable"], shown["condition"]) == ("r2", "ready")
-    assert site.names("deployments") == ["digits-gateway", "digits-r2"]
+    assert site.names("deployments") == [site.of("gateway"), site.of("r2")]
     assert site.host.kinds()[-1] == "promoted"
 
 
@@ -119,7 +135,7 @@ def test_a_canary_that_fails_requests_goes_by_itself(site: Site) -> None:
     site.run()
 
     assert site.host.show()["traffic"] == {"r1": 100}
-    assert site.names("deployments") == ["digits-gateway", "digits-r1"]
+    assert site.names("deployments") == [site.of("gateway"), site.of("r1")]
     assert "50 of 100 requests failed" in site.revision("r2")["failed_reason"]
 
 
@@ -128,19 +144,19 @@ def test_one_that_never_gets_ready_is_rolled_back_when_its_time_is_over(site: Si
     site.host.update(version=2, strategy={"progress_s": 60})
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                    "message": "0/3 nodes are available: 3 Insufficient memory."}  # fmt: skip
-    site.world.kube.pods.be("digits-r2", scheduled=unscheduled)
-    site.world.tell("digits", GATEWAY_POD)
+    site.world.kube.pods.be(site.of("r2"), scheduled=unscheduled)
+    site.tell()
     site.host.settle()
     assert site.host.show()["traffic"] == {"r1": 100}
 
     site.host.go_on(61)
-    site.world.tell("digits", GATEWAY_POD)
+    site.tell()
     site.host.go_on(5)
 
     (told,) = site.host.events("rolled_back")
     assert "Unschedulable: 0/3 nodes are available: 3 Insufficient memory." in told["reason"]
     assert site.host.show()["condition"] == "ready"
-    assert "digits-r2" not in site.names("services")
+    assert site.of("r2") not in site.names("services")
 
 
 def test_people_roll_back_and_shift_traffic(site: Site) -> None:
@@ -161,13 +177,13 @@ def test_what_somebody_does_to_a_gateway_is_mended_at_once(site: Site, what: str
     site.deploy()
     store = site.world.kube.store
     {
-        "changed": lambda: store.edit("deployments", "digits-gateway", scale_to_zero),
-        "deleted": lambda: store.delete("deployments", "digits-gateway"),
+        "changed": lambda: store.edit("deployments", site.of("gateway"), scale_to_zero),
+        "deleted": lambda: store.delete("deployments", site.of("gateway")),
     }[what]()
 
     site.host.settle()
 
-    assert site.world.kube.get("deployments", "digits-gateway")["spec"]["replicas"] == 1
+    assert site.world.kube.get("deployments", site.of("gateway"))["spec"]["replicas"] == 1
 
 
 def scale_to_zero(deployment: dict[str, Any]) -> None:
@@ -178,6 +194,17 @@ PULL = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling i
 CRASH = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
 NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
            "message": "0/3 nodes are available: 3 Insufficient cpu."}  # fmt: skip
+
+
+@pytest.fixture
+def run(
+    site: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Run]:
+    with command_line.logged_in(site.host.registry, tmp_path, monkeypatch, capsys) as made:
+        yield made
 
 
 @pytest.mark.parametrize(
@@ -191,21 +218,15 @@ NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
         ({"scheduled": NO_NODE}, "Unschedulable: 0/3 nodes are available: 3 Insufficient cpu."),
     ],
 )
-def test_services_show_says_why_a_pod_does_not_answer(  # noqa: PLR0917 - fixtures, by name
-    site: Site,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    pod: dict[str, Any],
-    said: str,
+def test_services_show_says_why_a_pod_does_not_answer(
+    site: Site, run: Run, pod: dict[str, Any], said: str
 ) -> None:
     site.host.deploy(target=KUBERNETES)
-    name = site.world.kube.pods.be("digits-r1", **pod)
+    name = site.world.kube.pods.be(site.of("r1"), **pod)
     site.world.kube.pods.previous[name] = ["loading digits", "MemoryError: no room"]
     site.host.settle()
 
-    with command_line.logged_in(site.host.registry, tmp_path, monkeypatch, capsys) as run:
-        ran = run("services", "show", "digits")
+    ran = run("services", "show", site.host.name)
 
     assert said in " ".join(ran.out.split()), ran.out
     assert ("MemoryError: no room" in ran.err) == ("restartCount" in pod)
@@ -213,8 +234,8 @@ def test_services_show_says_why_a_pod_does_not_answer(  # noqa: PLR0917 - fixtur
 
 def test_a_quota_is_told_in_the_clusters_words(site: Site) -> None:
     site.host.deploy(target=KUBERNETES)
-    text = 'pods "digits-r1-x" is forbidden: exceeded quota: team, requested: cpu=4'
-    site.world.kube.pods.condition("digits-r1", "ReplicaFailure", "True", "FailedCreate", text)
+    text = 'pods "x" is forbidden: exceeded quota: team, requested: cpu=4'
+    site.world.kube.pods.condition(site.of("r1"), "ReplicaFailure", "True", "FailedCreate", text)
     site.host.settle()
 
     (reason,) = site.revision("r1")["reasons"]

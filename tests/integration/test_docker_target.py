@@ -2,14 +2,15 @@
 
 import contextlib
 import dataclasses
+import json
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from cloud.hosting.docker.target import DockerTarget
-from cloud.hosting.errors import RefusedError
-from cloud.hosting.targets import Condition, Resources
+from cloud.hosting.errors import RefusedError, UnreachableError
+from cloud.hosting.targets import Condition, Question, Resources
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
 from tests.support import dockerservices, engines, standins
@@ -135,6 +136,19 @@ def test_limits_are_set_and_put_back_when_somebody_changes_them(
     again = service.containers("replica")[0]
     assert (again.id, again.cpu, again.memory_mb) == (container.id, 0.5, 128)
     assert service.look().revisions[0].drifted == ()
+
+
+def test_the_registry_asks_a_revision_that_has_no_traffic_through_the_gateway(
+    service: Service, target: DockerTarget, stand_in: str
+) -> None:
+    service.tell({1: 100, 2: 0}, revision(2, stand_in))
+    service.until_ready()
+
+    asked = {n: target.ask(service.name, n, Question("/v2/models/x/infer", b"{}")) for n in (1, 2)}
+
+    assert {n: json.loads(body)["REVISION"] for n, (_, body) in asked.items()} == {1: "1", 2: "2"}
+    with pytest.raises(UnreachableError, match="no gateway of it runs"):
+        target.ask("nobody-wished-it", 1, Question("/v2", b"{}"))
 
 
 def test_logs_of_replicas_come_together_and_are_followed(service: Service, stand_in: str) -> None:

@@ -66,7 +66,7 @@ def gateway(wish: Wish, pulls: tuple[str, ...], labels: Manifest) -> Manifest:
         "livenessProbe": _alive("/-/live", "admin"),
         "resources": {
             "requests": {"cpu": quantities.cpu(0.1), "memory": quantities.memory(128)},
-            "limits": {"memory": quantities.memory(1024)},
+            "limits": {"memory": quantities.memory(_gateway_memory_mb(wish))},
         },
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
@@ -83,6 +83,14 @@ def gateway(wish: Wish, pulls: tuple[str, ...], labels: Manifest) -> Manifest:
         {"name": "capture", "emptyDir": {"sizeLimit": quantities.memory(512)}},
     ]
     return {"metadata": metadata, "spec": {**spec, "volumes": [*spec["volumes"], *volumes]}}
+
+
+def _gateway_memory_mb(wish: Wish) -> int:
+    """Return what a gateway may use: all the bodies that it holds, and the largest one thrice.
+
+    It is in pieces, in one, and in the answer.
+    """
+    return max(1024, 768 + 3 * (wish.gateway.max_body_bytes >> 20))
 
 
 _GATEWAY = (
