@@ -46,6 +46,8 @@ class _Memory:
     applied_at: float = float("-inf")
     degraded_since: float | None = None
     refused: str = ""
+    lost: set[int] = field(default_factory=set)
+    """Revisions whose image is made anew."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,11 @@ class Reconciler:
             broken=images.broken,
             trouble=memory.refused,
         )
-        self._forget_gone_images(found, images, observed)
+        mending = self._mend_images(found, images, observed, memory)
         decision = decide(found.state, seen, now)
         told = self._condition(memory, found.row.condition, observed)
         changed = self._save(found, decision, seen, told)
-        waiting = ", ".join(filter(None, (decision.waiting, images.doing)))
+        waiting = ", ".join(filter(None, (decision.waiting, images.doing, mending)))
         self.services.board.put(
             name, View(observed, statuses, now, trouble=memory.refused, waiting=waiting)
         )
@@ -203,23 +205,37 @@ class Reconciler:
             pause_s = REPAIR_S if sightings.settled(observed, wish) else AGAIN_S
         return self.services.clock.monotonic() >= memory.applied_at + pause_s
 
-    def _forget_gone_images(self, found: Snapshot, images: _Images, observed: Observed) -> None:
-        """Have images made anew that the engine has lost."""
+    def _mend_images(
+        self, found: Snapshot, images: _Images, observed: Observed, memory: _Memory
+    ) -> str:
+        """Have images made anew that the engine has lost; return what is done about it.
+
+        Meanwhile revisions keep the names of theirs: what still runs of them goes on.
+        """
         if images.gateway and sightings.gateway_image_gone(observed, images.gateway):
             self.builds.forget(found.place)
-        gone = set(sightings.images_gone(observed)) & found.images
-        lost = [each for each in found.revisions if each.number in gone]
-        if not lost:
-            return
-        for each in lost:
-            self.builds.forget(wishes.wanted_image(found, each))
-        with self.services.transaction() as session:
-            row = rows.find(session, found.row.name)
-            if row is not None and found.same(row):
-                for each in lost:
-                    made = rows.revision(session, row, each.number)
-                    made.image = made.image_digest = None
-                    session.add(made)
+        gone = sightings.images_gone(observed)
+        doing, other = [], {}
+        for each in found.revisions:
+            wanted, number = wishes.wanted_image(found, each), each.number
+            if number in gone and number in found.images - memory.lost:
+                self.builds.forget(wanted)
+                memory.lost.add(number)
+            if number not in memory.lost:
+                continue
+            build = self.builds.bundle(wanted)
+            if build.image is None:
+                doing.append(
+                    f"r{number}: {build.broken or build.doing or 'its image is made anew'}"
+                )
+                continue
+            memory.lost.discard(number)
+            memory.applied = 0  # the target is told again, now that it can do it
+            if build.image.reference != each.image:
+                other[number] = build
+        if other:
+            self._save_images(found, other)
+        return ", ".join(doing)
 
     def _condition(self, memory: _Memory, told: str, observed: Observed) -> str | None:
         """Return what is to be told of how it is; None: nothing new."""

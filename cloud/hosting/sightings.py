@@ -79,7 +79,7 @@ def images_gone(observed: Observed) -> tuple[int, ...]:
 
     def gone(each: ObservedRevision) -> bool:
         local = "@" not in each.image  # else it is pulled again
-        return local and each.ready == 0 and any(r.code == IMAGE_GONE for r in each.reasons)
+        return local and any(reason.code == IMAGE_GONE for reason in each.reasons)
 
     return tuple(each.number for each in observed.revisions if gone(each))
 

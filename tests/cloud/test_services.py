@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
 from cloud.hosting.controller import Controller
-from cloud.hosting.targets import Condition
+from cloud.hosting.targets import Condition, Reason
 from cloud.services import Change
 from runtime.clock import SystemClock
 from tests.support import hosting, registries
@@ -256,6 +256,30 @@ def test_an_image_that_cannot_be_built_costs_nothing(plain: Host) -> None:
 
     assert plain.target.weights(plain.name) == {"r1": 100}
     assert "no wheel of torch" in revision(plain.show(), "r2")["failed_reason"]
+
+
+def test_an_image_that_the_engine_lost_is_made_anew_while_what_runs_of_it_goes_on(
+    plain: Host,
+) -> None:
+    plain.deploy(version=1)
+    plain.update(version=2)
+    plain.act("traffic", {"weights": {"r1": 50, "r2": 50}})
+    before, shares = plain.maker.made.count("scale:2"), plain.target.weights(plain.name)
+    assert shares == {"r1": 50, "r2": 50}
+    plain.target.failing[plain.name, 2] = Reason("ImageMissing", "the engine has no such image")
+    for _ in range(3):
+        plain.reconciler.reconcile(plain.name)
+        assert plain.target.weights(plain.name) == shares
+
+    plain.builds.run_all()
+    del plain.target.failing[plain.name, 2]
+    applied = plain.target.calls.count("apply")
+    plain.go_on(5)
+
+    assert plain.maker.made.count("scale:2") == before + 1
+    assert plain.target.calls.count("apply") == applied + 1, "it is told soon"
+    assert plain.target.weights(plain.name) == shares
+    assert plain.show()["condition"] == "ready"
 
 
 def test_an_image_is_built_although_the_target_does_not_answer(plain: Host) -> None:
