@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from runtime.bundle.index import Batching, Signature, TensorSpec
+from runtime.errors import ModelError
 from runtime.inference.tensors import Arrays
 
 ROW = Signature(inputs=(TensorSpec("x", "FP32", (-1,)),), outputs=(TensorSpec("x", "FP32", (-1,)),))
@@ -53,3 +54,16 @@ class Gate(Echo):
         self.begun.release()
         assert self.open.wait(30)
         return super().predict(inputs, outputs)
+
+
+class Counter(Echo):
+    """Answers piece by piece: its inputs times 1, 2, 3; then fails if the first is negative."""
+
+    streams = True
+
+    def stream(self, inputs: Arrays, _outputs: Sequence[str] | None = None) -> Iterator[Arrays]:
+        """Yield the pieces."""
+        for factor in (1, 2, 3):
+            yield {name: array * factor for name, array in inputs.items()}
+        if inputs["x"].flat[0] < 0:
+            raise ModelError("it counts upwards alone")
