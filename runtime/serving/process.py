@@ -9,6 +9,7 @@ answered, each time with `Connection: close`; once nothing is in hand, the liste
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -18,10 +19,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidError, ModelError, PackhorseError
-from runtime.messages import Capture
 from runtime.serving import listeners
 from runtime.serving.access import Logged
-from runtime.serving.capturefiles import CaptureFiles
 from runtime.serving.codec.client import CodecClient
 from runtime.serving.codec.places import SharedBody
 from runtime.serving.dataplane import DataPlane
@@ -33,6 +32,7 @@ from runtime.serving.settings import Settings
 from runtime.serving.wire.app import App
 
 if TYPE_CHECKING:
+    from runtime.serving.capturefiles import CaptureFiles
     from runtime.serving.rpc.server import RpcServer
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,10 @@ async def serve(settings: Settings) -> int:
         server = Server(
             _app(plane, repository, codec, library, settings), sockets, limits=settings.limits
         )
-        await server.accept()
+        # Whoever is told over HTTP that we are ready finds the other port open.
         rpc = await _rpc(plane, repository, settings)
+        await server.accept()
+        _settle()
         _announce(plane, sockets, rpc, settings)
         await ending.wait()
         await _drain(plane, server, rpc, settings)
@@ -96,9 +98,13 @@ def _sockets(settings: Settings) -> list[socket.socket]:
     return made
 
 
-def _capture(settings: Settings) -> CaptureFiles | None:
+def _capture(settings: Settings) -> "CaptureFiles | None":
     if settings.capture is None:
         return None
+    # Lazily: what writes columns and compresses them takes a while.
+    from runtime.messages import Capture  # noqa: PLC0415
+    from runtime.serving.capturefiles import CaptureFiles  # noqa: PLC0415
+
     try:
         return CaptureFiles(settings.capture, Capture(inputs=settings.capture_fraction))
     except OSError as error:
@@ -155,6 +161,12 @@ async def _codec(plane: DataPlane) -> AsyncIterator[CodecClient]:
         yield codec
     finally:
         await codec.close()
+
+
+def _settle() -> None:
+    """Put what is there aside, since it stays, and collect garbage from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 def _app(

@@ -20,6 +20,7 @@ from runtime.bundle import index as bundle_index
 from runtime.bundle import policy
 from runtime.bundle.index import Index
 from runtime.errors import ModelError, PackhorseError
+from runtime.inference.session import Session
 from runtime.serving import loading
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.errors import UnknownModelError
@@ -56,6 +57,10 @@ class Shelf(Protocol):
 
     def open(self, name: str, version: str) -> tuple[Path, Index]:
         """Return a bundle's directory and index; raise PackhorseError or OSError."""
+        ...
+
+    def graph(self, name: str, version: str) -> Session | None:
+        """Give away the graph that had to be loaded to `open` it, if one had to be."""
         ...
 
 
@@ -137,7 +142,8 @@ class Repository:
 
     def _open(self, name: str, version: str) -> tuple[Index, Predictor, Measured]:
         directory, index = self._shelf.open(name, version)
-        return index, *loading.load(directory, index, self._allow)
+        graph = self._shelf.graph(name, version)
+        return index, *loading.load(directory, index, self._allow, graph=graph)
 
     async def _unload_and_wait(self, name: str, version: str | None) -> None:
         released = await self._in_turn(name, lambda: self._unload(name, version))
