@@ -33,19 +33,25 @@ from runtime.serving.wire.app import App
 
 if TYPE_CHECKING:
     from runtime.serving.capturefiles import CaptureFiles
+    from runtime.serving.codec.forking import Started
     from runtime.serving.rpc.server import RpcServer
 
 log = logging.getLogger(__name__)
 
 LARGE_INPUT = 4096
-"""Values of a model's input, from which its JSON will be large: then the codec starts at once."""
+"""Values of a model's input, from which its JSON will be large: then the codec is there from the
+start, and otherwise from the first large JSON on."""
 POLL_S = 0.05
 
 
-async def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises PackhorseError before that."""
+async def serve(settings: Settings, started: "Started | None" = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises PackhorseError before that.
+
+    `started` is a codec's process that is there already; it ends with us, or if it is not needed.
+    """
     ending = _signals()
     async with contextlib.AsyncExitStack() as stack:
+        codec = await stack.enter_async_context(_codec(started))
         sockets = [stack.enter_context(each) for each in _sockets(settings)]
         library = stack.enter_context(
             contextlib.closing(Library(settings.paths, settings.repository))
@@ -60,7 +66,7 @@ async def serve(settings: Settings) -> int:
         stack.callback(plane.close)
         repository = Repository(plane, library, settings.allow)
         await _load(repository, library, settings)
-        codec = await stack.enter_async_context(_codec(plane))
+        await _prepare(codec, plane)
         server = Server(
             _app(plane, repository, codec, library, settings), sockets, limits=settings.limits
         )
@@ -148,8 +154,18 @@ async def _failure(repository: Repository, name: str, version: str) -> Packhorse
 
 
 @contextlib.asynccontextmanager
-async def _codec(plane: DataPlane) -> AsyncIterator[CodecClient]:
+async def _codec(started: "Started | None") -> AsyncIterator[CodecClient]:
     codec = CodecClient()
+    if started is not None:
+        codec.adopt(started)
+    try:
+        yield codec
+    finally:
+        await codec.close()
+
+
+async def _prepare(codec: CodecClient, plane: DataPlane) -> None:
+    """Have the codec's process if there is a model whose JSON will be large, and only then."""
     sizes = (
         math.prod(max(size, 1) for size in spec.shape)
         for served in plane.served
@@ -157,9 +173,7 @@ async def _codec(plane: DataPlane) -> AsyncIterator[CodecClient]:
     )
     if max(sizes, default=0) >= LARGE_INPUT:
         await codec.start()
-    try:
-        yield codec
-    finally:
+    else:
         await codec.close()
 
 

@@ -9,7 +9,6 @@ last of them is done; so no request is dropped, and none waits.
 """
 
 import asyncio
-import ctypes
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -25,6 +24,7 @@ from runtime.serving import loading
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.errors import UnknownModelError
 from runtime.serving.measuring import Measured
+from runtime.serving.memory import give_back
 from runtime.serving.served import Predictor, Served
 
 log = logging.getLogger(__name__)
@@ -186,13 +186,6 @@ class Repository:
     def _forget(self, name: str, version: str) -> None:
         self._states.pop((name, version), None)
         self._plane.pending.pop((name, version), None)
-
-
-def give_back() -> None:
-    """Return freed memory to the system: without this the allocator keeps a model's weights."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl gives back by itself
-    if trim is not None:
-        trim(0)
 
 
 def _watch(served: Served | None) -> asyncio.Event:
