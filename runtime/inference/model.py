@@ -15,7 +15,7 @@ from runtime.bundle import index as bundle_index
 from runtime.bundle import onnxfile
 from runtime.bundle.index import Index, Signature, TensorSpec
 from runtime.errors import InvalidError, ModelError
-from runtime.inference import environment, tensors
+from runtime.inference import tensors
 from runtime.inference.ensemble import Ensemble, Part
 from runtime.inference.entry import Context, Entry
 from runtime.inference.session import CPU, Session
@@ -57,18 +57,28 @@ class Model:
 
     @staticmethod
     def load(
-        directory: Path, index: Index, load_step: "Callable[[Path, Index], Part] | None" = None
+        directory: Path,
+        index: Index,
+        load_step: "Callable[[Path, Index], Part] | None" = None,
+        *,
+        graph: Session | None = None,
     ) -> "Model":
         """Load the bundle in `directory`; raise ModelError if it is not what `index` says.
 
         `load_step` loads the steps of an ensemble; by default this does, all in one process.
+        `graph` is the session that `index` was made from, if there is one: then it is used.
         """
         threads = max(1, math.ceil(index.resources.cpu or 1))
         if index.kind == "ensemble":
             return _ensemble(directory, index, load_step or Model.load)
-        session = None if index.kind == "python" else _session(directory, index, threads)
+        session = graph
+        if session is None and index.kind != "python":
+            session = _session(directory, index, threads)
         entry = None
         if index.entry is not None:
+            # Lazily: a graph alone needs no reader of requirements.
+            from runtime.inference import environment  # noqa: PLC0415
+
             environment.prepare(directory, index)
             context = Context(directory, _predict(index, session), index)
             entry = Entry(directory / index.entry, context)

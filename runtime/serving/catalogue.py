@@ -1,6 +1,6 @@
 """What is served: versions by name, and what a client may know of them."""
 
-import importlib.metadata
+import functools
 
 import msgspec
 
@@ -97,9 +97,7 @@ class Catalogue:
 
     def metadata(self) -> ServerMetadata:
         """Return what this server is."""
-        return ServerMetadata(
-            name=SERVER_NAME, version=importlib.metadata.version("packhorse"), extensions=()
-        )
+        return ServerMetadata(name=SERVER_NAME, version=_version(), extensions=())
 
     def model_metadata(self, name: str, version: str | None = None) -> ModelMetadata:
         """Return what a model takes and gives; raise UnknownModelError if there is none."""
@@ -118,3 +116,11 @@ class Catalogue:
                 return NotReadyError(f"{name} version {its} cannot be asked: {why}")
         known = [f"{served.name} version {served.version}" for served in self.served]
         return UnknownModelError(name, version, known)
+
+
+@functools.cache
+def _version() -> str:
+    # Lazily: it brings a parser of mail, and is asked for seldom.
+    import importlib.metadata  # noqa: PLC0415
+
+    return importlib.metadata.version("packhorse")

@@ -15,7 +15,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runtime import digests
 from runtime.bundle import index as bundle_index
@@ -27,6 +27,9 @@ from runtime.bundle.materialise import INDEX_NAME, materialise
 from runtime.digests import Digest
 from runtime.errors import InvalidError
 from runtime.serving.errors import UnknownModelError
+
+if TYPE_CHECKING:
+    from runtime.inference.session import Session
 
 SOURCE_NAME = "bundle.yaml"
 FIRST_VERSION = "1"
@@ -54,6 +57,8 @@ class Library:
         """What was named path by path."""
         self._repository = repository
         self._opened: dict[tuple[str, str], tuple[Path, Index]] = {}
+        self._graphs: dict[tuple[str, str], Session] = {}
+        """Loaded to be opened, and not yet given away."""
         self._unpacked: dict[Digest, tempfile.TemporaryDirectory[str]] = {}
         if repository is not None and not repository.is_dir():
             raise InvalidError("--repository", str(repository), "name a directory")
@@ -88,6 +93,10 @@ class Library:
         """Return what `open` gave last; quick. None: it was never opened."""
         return self._opened.get((name, version))
 
+    def graph(self, name: str, version: str) -> "Session | None":
+        """Give away the graph that `open` had to load, of a version that is a graph alone."""
+        return self._graphs.pop((name, version), None)
+
     def close(self) -> None:
         """Remove what was unpacked."""
         for directory in self._unpacked.values():
@@ -99,7 +108,8 @@ class Library:
         if item.bundle is not None or path.suffix == ".tar":
             return self._unpack(path, item)
         if path.suffix == ".onnx":
-            return path.parent, _of_graph(path, item.name)
+            index, self._graphs[item.name, item.version] = _of_graph(path, item.name)
+            return path.parent, index
         if (path / INDEX_NAME).is_file():
             return path, bundle_index.decode((path / INDEX_NAME).read_bytes())
         return path, _built(path)
@@ -186,26 +196,27 @@ def _built(directory: Path) -> Index:
     return build.build(directory).index
 
 
-def _of_graph(path: Path, name: str) -> Index:
-    """Return the index of a graph that lies there alone."""
+def _of_graph(path: Path, name: str) -> "tuple[Index, Session]":
+    """Return the index of a graph that lies there alone, and the graph."""
     from runtime.bundle import onnxfile  # noqa: PLC0415 - as below
     from runtime.inference.session import Session  # noqa: PLC0415 - onnxruntime takes a while
 
-    signature = Session(path).signature
+    graph = Session(path)
     files = []
     for each in (path.name, *onnxfile.external_data(path, path.name)):
         place = path.parent / each
         with place.open("rb") as stream:
             digest = digests.of_stream(stream)
         files.append(FileEntry(path=each, size=place.stat().st_size, sha256=digest))
-    return Index(
+    index = Index(
         format=FORMAT,
         name=name,
         kind="onnx",
         model=path.name,
         files=tuple(files),
-        signature=signature,
+        signature=graph.signature,
     )
+    return index, graph
 
 
 def _name_of(path: Path) -> str:

@@ -4,7 +4,6 @@ import os
 import socket
 from pathlib import Path
 
-from runtime import unixsockets
 from runtime.errors import InvalidError
 from runtime.serving.server import BACKLOG
 
@@ -33,6 +32,8 @@ def tcp(host: str, port: int, field: str) -> socket.socket:
 
 def uds(path: Path) -> socket.socket:
     """Return a socket that listens at a path; raise InvalidError if it cannot."""
+    from runtime import unixsockets  # noqa: PLC0415 - it brings an HTTP client
+
     try:
         return unixsockets.listen(path.absolute(), mode=UDS_MODE, backlog=BACKLOG)
     except OSError as error:

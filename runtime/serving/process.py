@@ -9,6 +9,7 @@ answered, each time with `Connection: close`; once nothing is in hand, the liste
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -18,10 +19,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidError, ModelError, PackhorseError
-from runtime.messages import Capture
 from runtime.serving import listeners
 from runtime.serving.access import Logged
-from runtime.serving.capturefiles import CaptureFiles
 from runtime.serving.codec.client import CodecClient
 from runtime.serving.codec.places import SharedBody
 from runtime.serving.dataplane import DataPlane
@@ -33,19 +32,26 @@ from runtime.serving.settings import Settings
 from runtime.serving.wire.app import App
 
 if TYPE_CHECKING:
+    from runtime.serving.capturefiles import CaptureFiles
+    from runtime.serving.codec.forking import Started
     from runtime.serving.rpc.server import RpcServer
 
 log = logging.getLogger(__name__)
 
 LARGE_INPUT = 4096
-"""Values of a model's input, from which its JSON will be large: then the codec starts at once."""
+"""Values of a model's input, from which its JSON will be large: then the codec is there from the
+start, and otherwise from the first large JSON on."""
 POLL_S = 0.05
 
 
-async def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises PackhorseError before that."""
+async def serve(settings: Settings, started: "Started | None" = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises PackhorseError before that.
+
+    `started` is a codec's process that is there already; it ends with us, or if it is not needed.
+    """
     ending = _signals()
     async with contextlib.AsyncExitStack() as stack:
+        codec = await stack.enter_async_context(_codec(started))
         sockets = [stack.enter_context(each) for each in _sockets(settings)]
         library = stack.enter_context(
             contextlib.closing(Library(settings.paths, settings.repository))
@@ -60,12 +66,14 @@ async def serve(settings: Settings) -> int:
         stack.callback(plane.close)
         repository = Repository(plane, library, settings.allow)
         await _load(repository, library, settings)
-        codec = await stack.enter_async_context(_codec(plane))
+        await _prepare(codec, plane)
         server = Server(
             _app(plane, repository, codec, library, settings), sockets, limits=settings.limits
         )
-        await server.accept()
+        # Whoever is told over HTTP that we are ready finds the other port open.
         rpc = await _rpc(plane, repository, settings)
+        await server.accept()
+        _settle()
         _announce(plane, sockets, rpc, settings)
         await ending.wait()
         await _drain(plane, server, rpc, settings)
@@ -96,9 +104,13 @@ def _sockets(settings: Settings) -> list[socket.socket]:
     return made
 
 
-def _capture(settings: Settings) -> CaptureFiles | None:
+def _capture(settings: Settings) -> "CaptureFiles | None":
     if settings.capture is None:
         return None
+    # Lazily: what writes columns and compresses them takes a while.
+    from runtime.messages import Capture  # noqa: PLC0415
+    from runtime.serving.capturefiles import CaptureFiles  # noqa: PLC0415
+
     try:
         return CaptureFiles(settings.capture, Capture(inputs=settings.capture_fraction))
     except OSError as error:
@@ -142,8 +154,18 @@ async def _failure(repository: Repository, name: str, version: str) -> Packhorse
 
 
 @contextlib.asynccontextmanager
-async def _codec(plane: DataPlane) -> AsyncIterator[CodecClient]:
+async def _codec(started: "Started | None") -> AsyncIterator[CodecClient]:
     codec = CodecClient()
+    if started is not None:
+        codec.adopt(started)
+    try:
+        yield codec
+    finally:
+        await codec.close()
+
+
+async def _prepare(codec: CodecClient, plane: DataPlane) -> None:
+    """Have the codec's process if there is a model whose JSON will be large, and only then."""
     sizes = (
         math.prod(max(size, 1) for size in spec.shape)
         for served in plane.served
@@ -151,10 +173,14 @@ async def _codec(plane: DataPlane) -> AsyncIterator[CodecClient]:
     )
     if max(sizes, default=0) >= LARGE_INPUT:
         await codec.start()
-    try:
-        yield codec
-    finally:
+    else:
         await codec.close()
+
+
+def _settle() -> None:
+    """Put what is there aside, since it stays, and collect garbage from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 def _app(

@@ -9,7 +9,6 @@ last of them is done; so no request is dropped, and none waits.
 """
 
 import asyncio
-import ctypes
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -20,10 +19,12 @@ from runtime.bundle import index as bundle_index
 from runtime.bundle import policy
 from runtime.bundle.index import Index
 from runtime.errors import ModelError, PackhorseError
+from runtime.inference.session import Session
 from runtime.serving import loading
 from runtime.serving.dataplane import DataPlane
 from runtime.serving.errors import UnknownModelError
 from runtime.serving.measuring import Measured
+from runtime.serving.memory import give_back
 from runtime.serving.served import Predictor, Served
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,10 @@ class Shelf(Protocol):
 
     def open(self, name: str, version: str) -> tuple[Path, Index]:
         """Return a bundle's directory and index; raise PackhorseError or OSError."""
+        ...
+
+    def graph(self, name: str, version: str) -> Session | None:
+        """Give away the graph that had to be loaded to `open` it, if one had to be."""
         ...
 
 
@@ -137,7 +142,8 @@ class Repository:
 
     def _open(self, name: str, version: str) -> tuple[Index, Predictor, Measured]:
         directory, index = self._shelf.open(name, version)
-        return index, *loading.load(directory, index, self._allow)
+        graph = self._shelf.graph(name, version)
+        return index, *loading.load(directory, index, self._allow, graph=graph)
 
     async def _unload_and_wait(self, name: str, version: str | None) -> None:
         released = await self._in_turn(name, lambda: self._unload(name, version))
@@ -180,13 +186,6 @@ class Repository:
     def _forget(self, name: str, version: str) -> None:
         self._states.pop((name, version), None)
         self._plane.pending.pop((name, version), None)
-
-
-def give_back() -> None:
-    """Return freed memory to the system: without this the allocator keeps a model's weights."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl gives back by itself
-    if trim is not None:
-        trim(0)
 
 
 def _watch(served: Served | None) -> asyncio.Event:

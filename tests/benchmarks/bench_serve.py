@@ -88,6 +88,13 @@ class Bench:
                     serve_load.check(server, question, form)
         return dict(figures)
 
+    def warm(self, kinds: Sequence[Kind]) -> None:
+        """Start ours once, for its bytecode: a clone has none, what pip installed has."""
+        for kind in kinds:
+            if kind.name == OURS:
+                with serve_peers.running(kind, self.models, self.program):
+                    pass
+
     def cases(self, kind: Kind) -> list[dict[str, Stream]]:
         """Return what a server is asked: each case's streams, by what their figures are called."""
         tiny, image = self.questions[TINY], self.questions[IMAGE]
@@ -152,6 +159,7 @@ def main() -> None:
     rounds = []
     with tempfile.TemporaryDirectory(prefix="ph-models-") as place:
         bench = Bench(chosen, serve_models.write(Path(place)))
+        bench.warm(kinds)
         for number in range(chosen.rounds):
             say(f"round {number + 1} of {chosen.rounds}")
             rounds.append(bench.round(kinds, rng))

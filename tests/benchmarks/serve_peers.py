@@ -142,6 +142,8 @@ def running(kind: Kind, models: Mapping[str, Path], program: Path = PROGRAM) -> 
 def spawned(launch: Launch, place: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """Start a command with its output in place/log; afterwards nothing of it is left."""
     environment = {**os.environ, **launch.environment}
+    # Where it is installed, a server's bytecode is there.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with (place / "log").open("wb") as log:
         started = time.perf_counter()
         child = children.spawn(launch.argv, stdout=log, stderr=log, cwd=place, env=environment)

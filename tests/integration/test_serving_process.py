@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from runtime import __main__ as runtime_main
@@ -215,6 +216,29 @@ def test_a_request_in_hand_is_answered_before_the_end(place: Path) -> None:
 
         assert (answer.status, answer.headers["Connection"]) == (200, "close")
         assert server.process.wait(30) == 0
+
+
+def test_large_json_has_a_process_of_its_own_and_another_once_that_ended(place: Path) -> None:
+    wide = {"name": "x", "shape": [1, 8192], "datatype": "FP32", "data": [0.5] * 8192}
+    models.write(place / "m.onnx", models.linear_model(8192))
+    with running(str(place / "m.onnx"), "--uds", str(place / "s"), log=place / "log") as server:
+        [first] = psutil.Process(server.process.pid).children()
+        before = server.ask("POST", INFER, {"inputs": [wide]})
+        first.kill()
+        after = server.ask("POST", INFER, {"inputs": [wide]})
+        [second] = psutil.Process(server.process.pid).children()
+
+        answers = [answer.json["outputs"][0]["data"] for answer in (before, after)]
+        assert answers == [[4096.0] * 3] * 2
+        assert second.pid != first.pid
+    assert not second.is_running()
+
+
+def test_small_models_take_no_second_process(place: Path) -> None:
+    models.write(place / "m.onnx", models.linear_model())
+    with running(str(place / "m.onnx"), "--uds", str(place / "s"), log=place / "log") as server:
+        assert server.ask("POST", INFER, {"inputs": [X]}).status == 200
+        assert psutil.Process(server.process.pid).children() == []
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from runtime.bundle.build import build
 from runtime.bundle.index import Index
+from runtime.inference.session import Session
 from tests.support import bundles
 
 
@@ -39,3 +40,7 @@ class Shelf:
         """Return a bundle."""
         place = self._directory / name / version
         return place, build(place).index
+
+    def graph(self, name: str, version: str) -> Session | None:  # noqa: ARG002 - the protocol's
+        """Give nothing away: a bundle is opened without loading its graph."""
+        return None

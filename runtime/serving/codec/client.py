@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -34,6 +34,9 @@ from runtime.serving.rest.questions import Question
 from runtime.serving.served import Served
 from runtime.serving.wire.bodies import Body
 
+if TYPE_CHECKING:
+    from runtime.serving.codec.forking import Forked, Started
+
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2
@@ -56,7 +59,7 @@ class CodecClient:
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | Forked | None = None
         self._socket: socket.socket | None = None
         self._number = 0
         self._waiting: asyncio.Future[Done] | None = None
@@ -67,6 +70,11 @@ class CodecClient:
     def pid(self) -> int | None:
         """The process's number, if there is one."""
         return None if self._child is None else self._child.pid
+
+    def adopt(self, started: "Started") -> None:
+        """Take a process that was started before the event loop."""
+        self._child = started.child
+        self._hear(started.control)
 
     async def start(self) -> None:
         """Start the process now, so that nobody has to wait for it."""
@@ -148,10 +156,13 @@ class CodecClient:
             except OSError as error:
                 ours.close()
                 raise CodecError(f"the process for large JSON does not start: {error}") from error
+        self._hear(ours)
+        log.info("codec started", extra={"pid": self._child.pid})
+
+    def _hear(self, ours: socket.socket) -> None:
         ours.setblocking(False)
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._readable)
-        log.info("codec started", extra={"pid": self._child.pid})
 
     def _readable(self) -> None:
         assert self._socket is not None
@@ -184,16 +195,11 @@ class CodecClient:
             self._child = None
 
 
-MEMORY = {"MALLOC_MMAP_THRESHOLD_": "16777216", "MALLOC_TRIM_THRESHOLD_": "33554432"}
-"""glibc's: what one job has used serves the next, and is not fetched anew from the kernel."""
-
-
 def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "runtime.serving.codec", str(theirs.fileno())],
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,
-        env=os.environ | MEMORY,
     )
 
 

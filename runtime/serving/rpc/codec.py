@@ -25,6 +25,7 @@ from runtime.serving.protos.open_inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
 )
+from runtime.serving.rpc import plain
 
 _Output = ModelInferResponse.InferOutputTensor
 _Input = ModelInferRequest.InferInputTensor
@@ -179,21 +180,11 @@ def _packed(contents: InferTensorContents, count: int, form: _Form) -> Array | N
     if form.tag is None or not count:
         return None
     data = contents.SerializeToString()
-    head = _head(form.tag, count * form.wire.itemsize)
+    head = plain.tagged(form.tag, count * form.wire.itemsize)
     # A field that we do not know may lie beside them.
     if not data.startswith(head) or len(data) != len(head) + count * form.wire.itemsize:
         return None
     return np.frombuffer(data, form.wire, offset=len(head))
-
-
-def _head(tag: int, size: int) -> bytes:
-    """Return what stands before that many bytes on the wire: the tag, and the size as a varint."""
-    head = bytearray((tag,))
-    while size > 0x7F:  # noqa: PLR2004 - seven bits in each byte
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head)
 
 
 def _array(field: str, values: Any, form: _Form, spec: TensorSpec) -> Array:
@@ -218,7 +209,7 @@ def _array(field: str, values: Any, form: _Form, spec: TensorSpec) -> Array:
 
 def _fill(contents: InferTensorContents, form: _Form, array: Array) -> None:
     if form.tag is not None:
-        contents.MergeFromString(_head(form.tag, array.nbytes) + array.tobytes())
+        contents.MergeFromString(plain.tagged(form.tag, array.nbytes) + array.tobytes())
         return
     values: list[Any] = array.ravel().tolist()
     if form.field == "bytes_contents":

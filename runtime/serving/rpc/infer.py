@@ -20,8 +20,9 @@ from runtime.serving.protos.open_inference_pb2 import (
     ModelInferResponse,
     ModelStreamInferResponse,
 )
-from runtime.serving.rpc import codec, status
+from runtime.serving.rpc import codec, plain, status
 from runtime.serving.rpc.caller import NOBODY, Caller
+from runtime.serving.rpc.plain import Plain
 from runtime.serving.rpc.status import Context
 from runtime.serving.served import NO_ASK, Ask, Served
 
@@ -58,7 +59,7 @@ class Infer:
         self._held_bytes += len(data)
         try:
             self._require_room()
-            request = parse(data)
+            request = plain.read(data) or parse(data)
             served = self._plane.find(request.model_name, request.model_version or None)
             if served.streams:
                 raise InvalidError(
@@ -70,7 +71,7 @@ class Infer:
                 outputs = self._plane.run_now(served, inputs, wanted, ask)
             else:
                 outputs = await self._plane.run(served, inputs, wanted, ask)
-            return _encode(served, request, outputs).SerializeToString()
+            return _encoded(served, request, outputs)
         except PackhorseError as error:
             return await status.refuse(context, error)
         finally:
@@ -120,7 +121,7 @@ class Infer:
                 error_message=str(error), infer_response=ModelInferResponse(id=request.id)
             )
 
-    def _ask(self, request: ModelInferRequest, context: Context, caller: Caller) -> Ask:
+    def _ask(self, request: ModelInferRequest | Plain, context: Context, caller: Caller) -> Ask:
         # The stubs forget that a call may have no deadline.
         left: float | None = context.time_remaining()
         if request.parameters and TIMEOUT in request.parameters:
@@ -153,15 +154,28 @@ def parse(data: bytes) -> ModelInferRequest:
 
 
 def _decode(
-    request: ModelInferRequest, served: Served, started: float
+    request: ModelInferRequest | Plain, served: Served, started: float
 ) -> tuple[Arrays, list[str] | None]:
     try:
-        decoded = codec.decode(request, served.specs), codec.wanted(request)
+        decoded: tuple[Arrays, list[str] | None]
+        if isinstance(request, Plain):
+            decoded = plain.decode(request, served.specs), None
+        else:
+            decoded = codec.decode(request, served.specs), codec.wanted(request)
     except InvalidError:
         served.tally.failed("invalid")
         raise
     served.tally.decode.observe(time.perf_counter() - started)
     return decoded
+
+
+def _encoded(served: Served, request: ModelInferRequest | Plain, outputs: Arrays) -> bytes:
+    if not isinstance(request, Plain):
+        return _encode(served, request, outputs).SerializeToString()
+    started = time.perf_counter()
+    answer = plain.encode(served.name, served.version, request, outputs)
+    served.tally.encode.observe(time.perf_counter() - started)
+    return answer
 
 
 def _encode(served: Served, request: ModelInferRequest, outputs: Arrays) -> ModelInferResponse:

@@ -7,7 +7,6 @@ that the messages have.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from runtime.bundle.index import TensorSpec
@@ -93,6 +92,8 @@ def health(
 
 def _message(empty: Filled, values: Any) -> Filled:
     """Return a message filled from plain values; those that it has no field for are left out."""
+    from google.protobuf import json_format  # noqa: PLC0415 - asked for seldom, slow to import
+
     json_format.ParseDict(values, empty, ignore_unknown_fields=True)
     return empty
 
