@@ -22,7 +22,7 @@ from runtime.gateway.config import Key
 from tests.support import bundle_sources, dockerservices, engines
 from tests.support.brokers import eventually
 from tests.support.dockerservices import Service
-from tests.support.load import asking
+from tests.support.asking import asking
 
 pytestmark = pytest.mark.timeout(600)
 

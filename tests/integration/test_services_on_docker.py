@@ -15,7 +15,7 @@ from runtime.clock import SystemClock
 from tests.support import bundle_sources, command_line, engines, registries
 from tests.support.brokers import eventually
 from tests.support.command_line import Run
-from tests.support.load import asking
+from tests.support.asking import asking
 from tests.support.registries import Registry
 
 pytestmark = pytest.mark.timeout(600)
