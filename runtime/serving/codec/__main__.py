@@ -1,7 +1,7 @@
 """`python -m runtime.serving.codec FD`: reads and writes large JSON for a server.
 
 One job at a time, until the server closes its end of the socket, or is no more. What a job has
-used serves the next; after a while without one it goes back to the system.
+used serves the next; after a moment without one it goes back to the system.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from runtime.serving.codec.reading import Reader
 
 MAX_DATA_BYTES = 2 << 30
 """Of this process: a body that needs more is refused, and the machine goes on."""
-REST_S = 1.0
+REST_S = 0.2
 """Without a job, before memory is given back: fetching it again costs a job some 3 ms."""
 _DECODER = msgspec.msgpack.Decoder(Job)
 
