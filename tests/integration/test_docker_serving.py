@@ -20,9 +20,9 @@ from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
 from runtime.gateway.config import Key
 from tests.support import bundle_sources, dockerservices, engines
+from tests.support.asking import asking
 from tests.support.brokers import eventually
 from tests.support.dockerservices import Service
-from tests.support.asking import asking
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,9 +13,9 @@ from cloud.hosting.controller import Controller
 from cloud.images.opening import open_maker
 from runtime.clock import SystemClock
 from tests.support import bundle_sources, command_line, engines, registries
+from tests.support.asking import asking
 from tests.support.brokers import eventually
 from tests.support.command_line import Run
-from tests.support.asking import asking
 from tests.support.registries import Registry
 
 pytestmark = pytest.mark.timeout(600)
