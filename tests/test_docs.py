@@ -103,6 +103,9 @@ def wrong(words: list[str], directory: Path) -> str:
             trouble = "" if any((place / script).is_file() for place in places) else "no such file"
         case [program, *_] if program.startswith(("scripts/", ".ci/")):
             trouble = "" if (ROOT / program).is_file() else "no such file"
+        case ["kubectl", "apply", "-k", folder]:
+            there = (ROOT / folder / "kustomization.yaml").is_file()
+            trouble = "" if there else "no kustomization"
         case [program, *_] if program not in OTHER_PROGRAMS:
             trouble = "what is this?"
     return trouble
@@ -130,6 +133,7 @@ def test_every_command_in_the_documents_is_one_that_programs_understand() -> Non
         ["packhorse-agent", "run", "--datta", "x"],
         ["make", "everything"],
         ["scripts/none.sh"],
+        ["kubectl", "apply", "-k", "nowhere"],
         ["python", "nothing.py"],
         ["frobnicate"],
     ],

@@ -4,7 +4,8 @@
     authority/…         the CA, its keys and certificates
     secrets/…           what signs download URLs and seals secrets, the admin's key
     blobs/<sha256>      the files of bundles, and their indexes
-    manifest.json       last: what all of this is, with the digest of each member
+    manifest.json       what all of this is, with the digest of each member
+    manifest.sha256     last: the digest of that
 
 Who has it can be the registry: it is made for its owner's eyes alone.
 """
@@ -28,6 +29,7 @@ from runtime.errors import IntegrityError, InvalidError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
 MAX_MANIFEST_BYTES = 256 << 20
 PRIVATE = 0o600
 _LEVEL = 3
@@ -94,9 +96,10 @@ class Writer:
             self.add(name, os.fstat(file.fileno()).st_size, digests.chunks(file))
 
     def finish(self, manifest: Manifest) -> None:
-        """Add the manifest, which ends the file."""
+        """Add the manifest and its digest, which ends the file."""
         data = messages.canonical_json(manifest)
-        self._tar.addfile(_info(MANIFEST, len(data)), io.BytesIO(data))
+        for name, content in ((MANIFEST, data), (SEAL, digests.of_bytes(data).encode())):
+            self._tar.addfile(_info(name, len(content)), io.BytesIO(content))
 
 
 @contextlib.contextmanager
@@ -118,22 +121,22 @@ def unpack(source: Path, directory: Path) -> Manifest:
     what was written, SpaceError.
     """
     found: dict[str, Member] = {}
-    manifest = b""
+    ends: dict[str, bytes] = {}
     try:
         with source.open("rb") as file, _reading(file) as tar:
             for info in tar:
                 stream = tar.extractfile(info) if info.isreg() else None
-                if stream is None or info.name in found or manifest:
+                if stream is None or info.name in found or info.name in ends:
                     raise InvalidError("backup", info.name, _FIX)
-                if info.name == MANIFEST:
-                    manifest = stream.read(MAX_MANIFEST_BYTES)
+                if info.name in {MANIFEST, SEAL}:
+                    ends[info.name] = stream.read(MAX_MANIFEST_BYTES)
                 elif _MEMBER.fullmatch(info.name):
                     found[info.name] = _extract(info.name, stream, directory / info.name)
                 else:
                     raise InvalidError("backup", info.name, _FIX)
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
         raise InvalidError("backup", str(source), f"{_FIX} ({error})") from error
-    return _checked(manifest, found)
+    return _checked(ends.get(MANIFEST, b""), ends.get(SEAL, b""), found)
 
 
 @contextlib.contextmanager
@@ -145,7 +148,7 @@ def _reading(file: BinaryIO) -> Iterator[tarfile.TarFile]:
         yield tar
 
 
-def _checked(data: bytes, found: dict[str, Member]) -> Manifest:
+def _checked(data: bytes, seal: bytes, found: dict[str, Member]) -> Manifest:
     try:
         plain: Any = msgspec.json.decode(data)
         if isinstance(plain, dict) and plain.get("format") != FORMAT:
@@ -154,6 +157,9 @@ def _checked(data: bytes, found: dict[str, Member]) -> Manifest:
         manifest = msgspec.convert(plain, Manifest)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise InvalidError("backup", data[:40], f"it is cut off ({error})") from error
+    if (digest := digests.of_bytes(data)).encode() != seal:
+        wanted = seal.decode("ascii", "replace") or "nothing"
+        raise IntegrityError(f"backup: {MANIFEST}", wanted=wanted, got=digest)
     named = {member.name: member for member in manifest.members}
     for name in sorted({*named, *found}):
         wanted, got = named.get(name), found.get(name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.cli import building, login, output, progress, pulling, words
+from cloud.cli import building, login, output, progress, words
 from cloud.cli.output import JsonFlag
 from cloud.images.image import DEFAULT_BASE
 
@@ -90,6 +90,8 @@ def _content(bundle: str) -> "Iterator[Content]":
         with building.built(Path(bundle)) as made:
             yield content.of_built(made)
         return
+    from cloud.cli import pulling
+
     name, version = words.reference(bundle)
     with login.client() as registry, tempfile.TemporaryDirectory(prefix="packhorse-") as scratch:
         directory = Path(scratch) / "bundle"

@@ -2,8 +2,8 @@
 
     base ─► floor (dependencies, runtime) = the gateway's image ─► bundle's image ─► image registry
 
-What goes into an image is digested first, and the digest is a label of it: an image that has the
-label is the image, so nothing is built twice.
+What goes into an image is digested first, and the digest is a label of it and in its name: if an
+image has both, it is that image, so nothing is built twice.
 """
 
 import contextlib
@@ -89,7 +89,7 @@ class Builder:
                         gpu=gpu,
                     )
 
-            reused = self._find(key) is not None
+            reused = self._made(name, key)
             tag = self._obtained(name, key, make)
             return self._finished(tag, name, str(content.digest), progress, reused=reused)
 
@@ -98,7 +98,7 @@ class Builder:
         with _explained():
             below = self._below(base_image, progress, gpu=False)
             name = planning.floor_name(below)
-            reused = self._find(below.key) is not None
+            reused = self._made(name, below.key)
             tag = self._obtained(name, below.key, self._floor(below, progress))
             return self._finished(tag, name, None, progress, reused=reused)
 
@@ -173,21 +173,20 @@ class Builder:
         progress(f"building {tag}")
         self._engine.images.build(contexts.stream(made, named), tag, progress)
 
-    def _find(self, key: str) -> str | None:
-        """Return the id of the image that is made of this."""
-        found = self._engine.images.labelled({planning.INPUT: key})
-        return found[0].id if found else None
+    def _made(self, name: str, key: str) -> bool:
+        """Tell whether the image that is made of this is there.
+
+        The label alone does not tell: whatever somebody builds on one of our images inherits it.
+        """
+        found = self._engine.images.find(f"{LOCAL}/{name}")
+        return found is not None and found.labels.get(planning.INPUT) == key
 
     def _obtained(self, name: str, key: str, make: Callable[[str], None]) -> str:
         """Return the local reference of an image; `make` it if it is not there."""
-        tag = f"{LOCAL}/{name}"
         with self._store.alone(key):
-            there = self._find(key)
-            if there is None:
-                make(tag)
-            else:
-                self._engine.images.tag(there, tag)
-        return tag
+            if not self._made(name, key):
+                make(f"{LOCAL}/{name}")
+        return f"{LOCAL}/{name}"
 
     def _finished(
         self, tag: str, name: str, bundle: str | None, progress: Progress, *, reused: bool

@@ -236,4 +236,6 @@ def message(event: tables.Event) -> tuple[str, bytes]:
 
 def _body(kind: str, at: float, data: Mapping[str, object]) -> bytes:
     stamp = dt.datetime.fromtimestamp(at, tz=dt.UTC).isoformat().replace("+00:00", "Z")
-    return msgspec.json.encode({"type": kind, "timestamp": stamp, "data": data})
+    message = {"type": kind, "timestamp": stamp, "data": data}
+    # A row has its columns in no order that another process would have too.
+    return msgspec.json.encode(message, order="sorted")

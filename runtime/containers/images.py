@@ -29,14 +29,6 @@ class Images:
         except AbsentError:
             return None
 
-    def labelled(self, labels: Mapping[str, str]) -> tuple[ImageSeen, ...]:
-        """Return those with all these labels."""
-        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
-        with explaining("list images"):
-            listed = self._api.images(filters=filters)
-        found = (self.find(each["Id"]) for each in listed)
-        return tuple(each for each in found if each is not None)
-
     def build(self, context: Iterable[bytes], tag: str, progress: Progress) -> str:
         """Build the tar of a directory with a Dockerfile, without a network; return the image's id.
 

@@ -64,12 +64,14 @@ def test_a_device_may_say_and_hear_this_and_nothing_else() -> None:
             "ph.1.dev-a.reported",
             "ph.1.dev-a.presence",
             "ph.1.dev-a.request",
+            "ph.1.dev-a.result",
             f"ph.1.{topics.shard_of(DeviceId('dev-a'))}.telemetry.dev-a",
         ],
         "subscribe": [
             "ph.1.dev-a.desired",
             "ph.1.dev-a.response",
             "ph.1.dev-a.ack",
+            "ph.1.dev-a.command",
             "$MQTT.sub.>",
         ],
     }

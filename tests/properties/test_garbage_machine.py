@@ -3,6 +3,7 @@ collected and killed in whatever order, and between the steps of a collection, n
 a blob.
 """
 
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -36,6 +37,7 @@ class Garbage(RuleBasedStateMachine):
         self._data = Path(tempfile.mkdtemp())
         self._clock = SetClock()
         self._bundles: dict[str, frozenset[int]] = {}
+        self._numbers = itertools.count()
         self._promised: dict[int, float] = {}
         """Blobs that a client was told of, and until when they must stay at least."""
         self._coming: dict[int, int] = {}
@@ -77,7 +79,7 @@ class Garbage(RuleBasedStateMachine):
 
     @rule(numbers=SOME)
     def register(self, numbers: frozenset[int]) -> None:
-        bundle = f"bundle {len(self._bundles)} of {sorted(numbers)} at {self._clock.at}"
+        bundle = f"bundle {next(self._numbers)} of {sorted(numbers)}"
         promised = all(self._clock.at < self._promised.get(each, 0) for each in numbers)
         try:
             stored.register(self._services, bundle, numbers)
