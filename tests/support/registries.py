@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fastapi.dependencies.models
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.testclient import TestClient
@@ -168,6 +169,17 @@ def running(data: Path, *, stores: Stores = SQLITE, **settings: Any) -> Iterator
     ):
         yield Registry(parts, clock, key, http, bare)
     parts.engine.dispose()
+    _forget_apps()
+
+
+def _forget_apps() -> None:
+    """Empty FastAPI's caches: each holds every function of every app, and so the apps.
+
+    Thousands of tests would take gigabytes, and collecting garbage minutes.
+    """
+    for cached in vars(fastapi.dependencies.models).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
 
 
 @contextlib.contextmanager
