@@ -127,7 +127,7 @@ def test_a_process_that_was_killed_from_outside_is_started_again(model: Isolated
 
 
 def test_calls_beside_one_that_crashes_or_hangs_are_answered(tmp_path: Path) -> None:
-    model = load(tmp_path, ASYNC, "resources: {timeout_s: 4}\n")
+    model = load(tmp_path, ASYNC, "resources: {timeout_s: 2.5}\n")
     try:
         for bad, says in (
             (CRASH, "process ended (exit code 3)"),

@@ -138,14 +138,15 @@ class Script:
             f"{self._name}: run took longer than {self._timeout_s:g} seconds and was stopped:"
             " raise resources.timeout_s, or mend the script"
         )
+        # Counted before the wait below: others that time out with this one are gone after it.
+        with self._news:
+            others = len(self._pending) - 1
         if self.started.callers > 1:
             self._tell(Cancel(number))
             with contextlib.suppress(queue.Empty):
                 given = pending.news.get(timeout=CANCEL_S)
                 return given if isinstance(given, EndedError) else late
-        with self._news:
-            others = len(self._pending) - 1
-            self._kill(f"a request took longer than {self._timeout_s:g} seconds", pending.channel)
+        self._kill(f"a request took longer than {self._timeout_s:g} seconds", pending.channel)
         # With others beside it, any of them may hold up the process.
         return EndedError(str(late), others=others) if others else late
 
