@@ -3,6 +3,7 @@
 Nothing is imported before it is used: devices' tests run without the registry's libraries.
 """
 
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from tests.support import engines, s3
     from tests.support.postgres import Server
     from tests.support.registries import Stores
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs under test, also where a shell runs all of this with `&`."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
