@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,9 @@ def held(status: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield holder
         finally:
             holder.kill()
+            if status.exists():  # nobody else ends what it held
+                with suppress(ProcessLookupError):
+                    os.kill(int(status.read_text()), signal.SIGKILL)
 
 
 def until_said(status: Path, other_than: str = "") -> str:
