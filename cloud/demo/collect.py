@@ -84,6 +84,14 @@ def telemetry_bytes(database: Path) -> int:
     return int(total)
 
 
+def delta_is_made(database: Path) -> bool:
+    """Say whether the registry has made a delta, or found that none is worth it."""
+    made = "SELECT count(*) FROM encoding WHERE base != '' AND state IN ('ready', 'useless')"
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        (count,) = connection.execute(made).fetchone()
+    return int(count) > 0
+
+
 def transfers(registry: Client, devices: Iterable[str]) -> Transfers:
     """Return what each device says that fetching each of its modules has cost."""
     return {

@@ -85,11 +85,10 @@ class Demo:
         try:
             with self.steps.step("register the better version 2"):
                 push(registry, materials / "digits-2")
-            # Meanwhile the registry makes a delta to it, as it always has time to before a person
-            # who looks at a new version deploys it.
             with self.steps.step("devices classify the first half of the images"):
                 handout.give_images(inboxes, handout.images_left // 2)
                 self._wait_records(registry, collected, handout)
+                self._wait_delta()
             with self.steps.step("deploy it while inference goes on"):
                 self._update(registry, handout, inboxes)
                 costs = collect.transfers(registry, self.stage.devices)
@@ -119,6 +118,16 @@ class Demo:
                 handout.give_images(inboxes, DURING_UPDATE * len(self.stage.devices))
 
         self._wait_running(registry, deployment, meanwhile=feed)
+
+    def _wait_delta(self) -> None:
+        """Let the registry make the delta, as it has time to before a person deploys a version."""
+        deadline, pause = time.monotonic() + STEP_S, threading.Event()
+        while not collect.delta_is_made(self._database) and time.monotonic() < deadline:
+            pause.wait(POLL_S)
+
+    @property
+    def _database(self) -> Path:
+        return self.stage.data("registry") / "registry.db"
 
     def _wait_running(
         self, registry: Client, deployment: str, *, meanwhile: Callable[[], None] = lambda: None
@@ -175,7 +184,7 @@ class Demo:
         return Traffic(
             bundles_bytes=sum(before) + sum(cost.received_bytes for cost in updates.values()),
             updates=updates,
-            telemetry_bytes=collect.telemetry_bytes(self.stage.data("registry") / "registry.db"),
+            telemetry_bytes=collect.telemetry_bytes(self._database),
             telemetry_as_json_bytes=collected.as_json_bytes,
         )
 

@@ -245,10 +245,10 @@ def test_a_version_that_crashes_says_with_what_and_an_operator_need_not_wait(
 
 
 def last_words(fleet: Fleet, revision: str) -> list[dict[str, Any]]:
-    """Return the reasons of a revision that come with what it wrote last."""
+    """Return the reasons of a revision that has ended, with what it wrote last."""
     said = fleet.packhorse("services", "show", SERVICE, "--json")
     found = {each["name"]: each for each in json.loads(said.out)["revisions"]}
-    return [each for each in found[revision]["reasons"] if each["last_log"]]
+    return [each for each in found[revision]["reasons"] if each["last_log"] and each["exit_code"]]
 
 
 def test_logs_are_followed_also_of_replicas_that_come_later(
