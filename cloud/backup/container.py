@@ -158,8 +158,8 @@ def _checked(data: bytes, seal: bytes, found: dict[str, Member]) -> Manifest:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise InvalidError("backup", data[:40], f"it is cut off ({error})") from error
     if (digest := digests.of_bytes(data)).encode() != seal:
-        wanted = seal.decode("ascii", "replace") or "nothing"
-        raise IntegrityError(f"backup: {MANIFEST}", wanted=wanted, got=digest)
+        sealed = seal.decode("ascii", "replace") or "nothing"
+        raise IntegrityError(f"backup: {MANIFEST}", wanted=sealed, got=digest)
     named = {member.name: member for member in manifest.members}
     for name in sorted({*named, *found}):
         wanted, got = named.get(name), found.get(name)
