@@ -231,8 +231,14 @@ def test_a_version_that_crashes_says_with_what_and_an_operator_need_not_wait(
     with servicefleets.asking(fleet, SERVICE, MODEL, serving) as load:
         assert update(fleet, 4, "--no-wait").code == 0
         crashing = current(fleet).name
-        eventually(lambda: bool(last_words(fleet, crashing)), "it says why", 120)
-        (reason, *_) = last_words(fleet, crashing)
+        said: list[dict[str, Any]] = []
+
+        def why() -> bool:
+            said[:] = last_words(fleet, crashing)
+            return bool(said)
+
+        eventually(why, "it says why", 120)
+        reason = said[0]
         logs = fleet.packhorse("services", "logs", SERVICE, "--revision", crashing)
         back = fleet.packhorse("services", "rollback", SERVICE)
 
