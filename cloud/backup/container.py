@@ -5,7 +5,7 @@
     secrets/…           what signs download URLs and seals secrets, the admin's key
     blobs/<sha256>      the files of bundles, and their indexes
     manifest.json       what all of this is, with the digest of each member
-    manifest.sha256     last: the digest of that
+    manifest.sha256     last: the digest of that; format 1 had none
 
 Who has it can be the registry: it is made for its owner's eyes alone.
 """
@@ -27,10 +27,13 @@ from runtime import digests, files, messages
 from runtime.digests import Digest
 from runtime.errors import IntegrityError, InvalidError
 
-FORMAT = 1
+FORMAT = 2
+_READ = (1, FORMAT)
+"""Formats that are read."""
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 MAX_MANIFEST_BYTES = 256 << 20
+_SEAL_BYTES = 64
 PRIVATE = 0o600
 _LEVEL = 3
 _MEMBER = re.compile(
@@ -121,22 +124,25 @@ def unpack(source: Path, directory: Path) -> Manifest:
     what was written, SpaceError.
     """
     found: dict[str, Member] = {}
-    ends: dict[str, bytes] = {}
+    manifest, seal = b"", b""
     try:
         with source.open("rb") as file, _reading(file) as tar:
             for info in tar:
                 stream = tar.extractfile(info) if info.isreg() else None
-                if stream is None or info.name in found or info.name in ends:
+                ends = bool(seal) or (bool(manifest) and info.name != SEAL)
+                if stream is None or info.name in found or ends:
                     raise InvalidError("backup", info.name, _FIX)
-                if info.name in {MANIFEST, SEAL}:
-                    ends[info.name] = stream.read(MAX_MANIFEST_BYTES)
+                if info.name == MANIFEST:
+                    manifest = stream.read(MAX_MANIFEST_BYTES)
+                elif info.name == SEAL and manifest:
+                    seal = stream.read(_SEAL_BYTES)
                 elif _MEMBER.fullmatch(info.name):
                     found[info.name] = _extract(info.name, stream, directory / info.name)
                 else:
                     raise InvalidError("backup", info.name, _FIX)
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
         raise InvalidError("backup", str(source), f"{_FIX} ({error})") from error
-    return _checked(ends.get(MANIFEST, b""), ends.get(SEAL, b""), found)
+    return _checked(manifest, seal, found)
 
 
 @contextlib.contextmanager
@@ -151,13 +157,14 @@ def _reading(file: BinaryIO) -> Iterator[tarfile.TarFile]:
 def _checked(data: bytes, seal: bytes, found: dict[str, Member]) -> Manifest:
     try:
         plain: Any = msgspec.json.decode(data)
-        if isinstance(plain, dict) and plain.get("format") != FORMAT:
-            fix = f"this Packhorse reads {FORMAT}: use the newer one"
+        if isinstance(plain, dict) and plain.get("format") not in _READ:
+            fix = f"this Packhorse reads {_READ[0]} to {FORMAT}: use the newer one"
             raise InvalidError("backup.format", plain.get("format"), fix)
         manifest = msgspec.convert(plain, Manifest)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise InvalidError("backup", data[:40], f"it is cut off ({error})") from error
-    if (digest := digests.of_bytes(data)).encode() != seal:
+    digest = digests.of_bytes(data)
+    if (seal or manifest.format == FORMAT) and digest.encode() != seal:
         sealed = seal.decode("ascii", "replace") or "nothing"
         raise IntegrityError(f"backup: {MANIFEST}", wanted=sealed, got=digest)
     named = {member.name: member for member in manifest.members}

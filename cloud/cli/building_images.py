@@ -84,14 +84,13 @@ def _tell(line: str) -> None:
 @contextlib.contextmanager
 def _content(bundle: str) -> "Iterator[Content]":
     """Give a bundle from a directory, or from the registry."""
+    from cloud.cli import pulling
     from cloud.images import content
 
     if Path(bundle).is_dir():
         with building.built(Path(bundle)) as made:
             yield content.of_built(made)
         return
-    from cloud.cli import pulling
-
     name, version = words.reference(bundle)
     with login.client() as registry, tempfile.TemporaryDirectory(prefix="packhorse-") as scratch:
         directory = Path(scratch) / "bundle"

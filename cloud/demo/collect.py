@@ -85,8 +85,8 @@ def telemetry_bytes(database: Path) -> int:
 
 
 def delta_is_made(database: Path) -> bool:
-    """Say whether the registry has made a delta, or found that none is worth it."""
-    made = "SELECT count(*) FROM encoding WHERE base != '' AND state IN ('ready', 'useless')"
+    """Say whether the registry is done with a delta, whatever became of it."""
+    made = "SELECT count(*) FROM encoding WHERE base != '' AND state != 'making'"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         (count,) = connection.execute(made).fetchone()
     return int(count) > 0

@@ -122,7 +122,12 @@ class Demo:
     def _wait_delta(self) -> None:
         """Let the registry make the delta, as it has time to before a person deploys a version."""
         deadline, pause = time.monotonic() + STEP_S, threading.Event()
-        while not collect.delta_is_made(self._database) and time.monotonic() < deadline:
+        while not collect.delta_is_made(self._database):
+            self.steps.tell("the registry makes a delta to version 2")
+            self.stage.require_alive()
+            if time.monotonic() > deadline:
+                text = f"the registry has made no delta to version 2 in {STEP_S:g} s"
+                raise DemoError(text, self.stage.log("registry"))
             pause.wait(POLL_S)
 
     @property

@@ -89,7 +89,7 @@ class Builder:
                         gpu=gpu,
                     )
 
-            reused = self._made(name, key)
+            reused = self._made(f"{LOCAL}/{name}", key)
             tag = self._obtained(name, key, make)
             return self._finished(tag, name, str(content.digest), progress, reused=reused)
 
@@ -98,7 +98,7 @@ class Builder:
         with _explained():
             below = self._below(base_image, progress, gpu=False)
             name = planning.floor_name(below)
-            reused = self._made(name, below.key)
+            reused = self._made(f"{LOCAL}/{name}", below.key)
             tag = self._obtained(name, below.key, self._floor(below, progress))
             return self._finished(tag, name, None, progress, reused=reused)
 
@@ -173,20 +173,21 @@ class Builder:
         progress(f"building {tag}")
         self._engine.images.build(contexts.stream(made, named), tag, progress)
 
-    def _made(self, name: str, key: str) -> bool:
-        """Tell whether the image that is made of this is there.
+    def _made(self, tag: str, key: str) -> bool:
+        """Say whether the image that is made of this is there.
 
         The label alone does not tell: whatever somebody builds on one of our images inherits it.
         """
-        found = self._engine.images.find(f"{LOCAL}/{name}")
+        found = self._engine.images.find(tag)
         return found is not None and found.labels.get(planning.INPUT) == key
 
     def _obtained(self, name: str, key: str, make: Callable[[str], None]) -> str:
         """Return the local reference of an image; `make` it if it is not there."""
+        tag = f"{LOCAL}/{name}"
         with self._store.alone(key):
-            if not self._made(name, key):
-                make(f"{LOCAL}/{name}")
-        return f"{LOCAL}/{name}"
+            if not self._made(tag, key):
+                make(tag)
+        return tag
 
     def _finished(
         self, tag: str, name: str, bundle: str | None, progress: Progress, *, reused: bool

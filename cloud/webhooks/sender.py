@@ -15,7 +15,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
@@ -27,6 +26,7 @@ from cloud.services import Change, Services
 from cloud.webhooks import addresses, post, signing
 from cloud.webhooks.post import Answer
 from cloud.webhooks.schedule import Schedule
+from runtime import messages
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +236,5 @@ def message(event: tables.Event) -> tuple[str, bytes]:
 
 def _body(kind: str, at: float, data: Mapping[str, object]) -> bytes:
     stamp = dt.datetime.fromtimestamp(at, tz=dt.UTC).isoformat().replace("+00:00", "Z")
-    message = {"type": kind, "timestamp": stamp, "data": data}
-    # A row has its columns in no order that another process would have too.
-    return msgspec.json.encode(message, order="sorted")
+    # Canonical: a row has its columns in no order that another process would have too.
+    return messages.canonical_json({"type": kind, "timestamp": stamp, "data": data})

@@ -1,7 +1,10 @@
 """Backups: made while the registry works, restored into any database and store."""
 
+import io
+import json
 import random
 import sqlite3
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +21,8 @@ from cloud.backup import container, make, mend, restore, unfinished
 from cloud.errors import ConflictError, ForeignDatabaseError, UnfinishedError
 from cloud.registry import desired
 from cloud.settings import Settings
-from runtime import digests, files
-from runtime.errors import InvalidError, PackhorseError
+from runtime import digests, files, messages
+from runtime.errors import IntegrityError, InvalidError, PackhorseError
 from runtime.topics import DeviceId
 from tests.support import brokers, registries
 from tests.support.fleet import add_records, converge
@@ -261,6 +264,62 @@ def refused(tmp_path: Path) -> bool:
 def unpacked(source: Path, directory: Path) -> container.Manifest:
     files.remove(directory)
     return container.unpack(source, directory)
+
+
+@pytest.mark.parametrize("stores", ["sqlite+directory"], indirect=True)
+def test_a_backup_of_the_first_format_is_still_read(registry: Registry, tmp_path: Path) -> None:
+    """It ends with its manifest, of which it has no digest."""
+    make.make(registry.services.settings, tmp_path / "b")
+    repacked(tmp_path / "b", tmp_path / "first", format_=1, seal=False)
+
+    restore.restore(Settings(data=tmp_path / "new"), tmp_path / "first")
+
+    with registries.running(tmp_path / "new") as again:
+        assert again.get("/api/v1/models/m")["latest"]["version"] == 2
+
+
+@pytest.mark.parametrize("stores", ["sqlite+directory"], indirect=True)
+def test_a_backup_of_this_format_has_a_digest_of_its_manifest(
+    registry: Registry, tmp_path: Path
+) -> None:
+    make.make(registry.services.settings, tmp_path / "b")
+    repacked(tmp_path / "b", tmp_path / "bad", format_=container.FORMAT, seal=False)
+
+    with pytest.raises(IntegrityError, match=r"manifest\.json"):
+        container.unpack(tmp_path / "bad", tmp_path / "x")
+
+
+@pytest.mark.parametrize("stores", ["sqlite+directory"], indirect=True)
+def test_nothing_may_follow_the_end_of_a_backup(registry: Registry, tmp_path: Path) -> None:
+    make.make(registry.services.settings, tmp_path / "b")
+    repacked(tmp_path / "b", tmp_path / "bad", format_=container.FORMAT, seal=True, more=True)
+
+    with pytest.raises(InvalidError, match="secrets/more"):
+        container.unpack(tmp_path / "bad", tmp_path / "x")
+
+
+def repacked(source: Path, target: Path, *, format_: int, seal: bool, more: bool = False) -> None:
+    """Write a backup again, its manifest in another format, with or without its seal, or more."""
+    packed = io.BytesIO()
+    plain = zstandard.ZstdDecompressor().decompressobj().decompress(source.read_bytes())
+    with (
+        tarfile.open(fileobj=io.BytesIO(plain)) as old,
+        tarfile.open(fileobj=packed, mode="w") as new,
+    ):
+        for info in old:
+            stream = old.extractfile(info)
+            assert stream is not None
+            data = stream.read()
+            if info.name == container.MANIFEST:
+                data = messages.canonical_json(json.loads(data) | {"format": format_})
+                info.size = len(data)
+            if info.name != container.SEAL or seal:
+                new.addfile(info, io.BytesIO(data))
+        if more:
+            extra = tarfile.TarInfo("secrets/more")
+            extra.size = 1
+            new.addfile(extra, io.BytesIO(b"x"))
+    target.write_bytes(zstandard.ZstdCompressor().compress(packed.getvalue()))
 
 
 @pytest.mark.parametrize("stores", ["sqlite+directory"], indirect=True)

@@ -16,6 +16,7 @@ from sqlmodel import select
 
 from cloud import tables
 from cloud.webhooks import addresses, post, schedule, signing
+from cloud.webhooks import sender as senders
 from cloud.webhooks.schedule import Schedule, Then, Tried
 from cloud.webhooks.sender import LOOK_S, Sender
 from runtime import tls
@@ -553,3 +554,13 @@ def test_what_follows_a_failure(age_s: float, failing_s: float, then: Then, *, g
     tried = Tried(event_at=now - age_s, failing_since=now - failing_s, gone=gone)
 
     assert schedule.after(Schedule(), tried, now=now) is then
+
+
+def test_an_event_has_one_message_in_whatever_order_a_process_read_its_row() -> None:
+    told: dict[str, Any] = {
+        "id": 7, "at": 1.5, "actor": "a", "kind": "k", "subject": "s", "data": {"b": 1, "a": 2}
+    }  # fmt: skip
+    turned = {name: told[name] for name in reversed(told)}
+    turned["data"] = {"a": 2, "b": 1}
+
+    assert senders.message(tables.Event(**told)) == senders.message(tables.Event(**turned))

@@ -143,6 +143,20 @@ def test_calls_beside_one_that_crashes_or_hangs_are_answered(tmp_path: Path) -> 
         model.close()
 
 
+def test_who_gave_up_last_beside_one_that_hangs_is_asked_again_like_the_first(
+    tmp_path: Path,
+) -> None:
+    """All are cancelled in one moment; whoever is slowest to give up is no more to blame."""
+    model = load(tmp_path, ASYNC, "resources: {timeout_s: 1.5}\n")
+    try:
+        outcomes = together([lambda w=what: ask(model, w) for what in (JUNK, *[GOOD] * 15)])
+    finally:
+        model.close()
+
+    assert isinstance(outcomes[0], ModelError)
+    assert outcomes[1:] == [[0.0]] * 15
+
+
 def test_a_script_that_does_not_load_any_more_is_retried_ever_more_seldom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from runtime.bundle import build
 from runtime.containers.engine import Engine
 from runtime.containers.specs import ContainerSpec
 from runtime.errors import IntegrityError
-from tests.support import bundle_sources, engines, imageregistry
+from tests.support import bundle_sources, engines, imageregistry, standins
 from tests.support.imageregistry import ImageRegistry
 
 pytestmark = pytest.mark.timeout(600)
@@ -140,6 +140,22 @@ def test_the_same_bundle_is_not_built_twice(
     assert again.reused
     assert again.digest == first.digest
     assert builder.gateway(base_image=engines.BASE).reference == gateway_image
+
+
+def test_what_is_built_on_an_image_of_ours_is_not_taken_for_it(
+    engine: Engine, builder: Builder, gateway_image: str
+) -> None:
+    before = engine.images.find(gateway_image)
+    assert before is not None
+    derived = engine.images.find(standins.make(engine, gateway_image))
+    assert derived is not None
+    assert derived.labels["packhorse.input"] == before.labels["packhorse.input"]
+
+    again = builder.gateway(base_image=engines.BASE)
+
+    found = engine.images.find(again.reference)
+    assert found is not None
+    assert found.id == before.id != derived.id
 
 
 def test_a_new_version_pushes_only_what_is_new_in_it_with_credentials_that_nobody_is_told(

@@ -163,13 +163,15 @@ def running(data: Path, *, stores: Stores = SQLITE, **settings: Any) -> Iterator
     key = (parts.settings.secrets_directory / "admin.key").read_text().strip()
     app = create_app(parts)
     headers = {"Authorization": f"Bearer {key}"}
-    with (
-        TestClient(app, URL, headers=headers, raise_server_exceptions=False) as http,
-        TestClient(app, URL, raise_server_exceptions=False) as bare,
-    ):
-        yield Registry(parts, clock, key, http, bare)
-    parts.engine.dispose()
-    _forget_apps()
+    try:
+        with (
+            TestClient(app, URL, headers=headers, raise_server_exceptions=False) as http,
+            TestClient(app, URL, raise_server_exceptions=False) as bare,
+        ):
+            yield Registry(parts, clock, key, http, bare)
+    finally:
+        parts.engine.dispose()
+        _forget_apps()
 
 
 def _forget_apps() -> None:
