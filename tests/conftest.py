@@ -3,6 +3,7 @@
 Nothing is imported before it is used: devices' tests run without the registry's libraries.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from tests.support import engines, s3
     from tests.support.postgres import Server
     from tests.support.registries import Stores
+
+# Tests that speak gRPC start processes too: see runtime/serving/rpc/__init__.py.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def pytest_configure() -> None:
