@@ -87,7 +87,7 @@ def test_it_reads_the_list_of_revoked_ones_at_a_sighup_and_cuts_who_is_in_at_a_r
             pass
 
         broker.reload()
-        assert "refused this certificate" in refusal(again)
+        assert refusal(again, "refused this certificate")
         device.publish(reported, b"still in")
         assert heard.message(reported).payload == b"still in"
         assert not any(isinstance(event, Disconnected) for event in inbox.events)

@@ -214,7 +214,7 @@ def test_the_certificate_of_a_device_that_enrolled_again_is_worth_nothing(
         if registry.mosquitto is not None:
             registry.mosquitto.reload()  # as docs/operations.md has operators do
 
-        assert "refused this certificate" in refusal(first)
+        assert refusal(first, "refused this certificate")
         with linked(second, Mailbox()):
             pass
 
