@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -155,6 +156,25 @@ def test_who_gave_up_last_beside_one_that_hangs_is_asked_again_like_the_first(
 
     assert isinstance(outcomes[0], ModelError)
     assert outcomes[1:] == [[0.0]] * 15
+
+
+def test_who_came_after_one_that_hangs_is_not_blamed_once_that_one_has_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "CANCEL_S", 0.01)
+    model = load(tmp_path, ASYNC, "resources: {timeout_s: 1.5}\n")
+
+    def later(what: int) -> list[float]:
+        time.sleep(0.4)  # its time is not up when the first gives up
+        return ask(model, what)
+
+    try:
+        hung, after = together([lambda: ask(model, JUNK), lambda: later(GOOD)])
+    finally:
+        model.close()
+
+    assert isinstance(hung, ModelError)
+    assert after == [0.0]
 
 
 def test_a_script_that_does_not_load_any_more_is_retried_ever_more_seldom(

@@ -49,6 +49,7 @@ class Script:
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._pending: dict[int, Pending] = {}
+        self._stuck: set[int] = set()  # who gave up on this process, whether or not still pending
         self._sending = threading.Lock()
         self._up = self._closed = self._answered = False
         self._failed = ""
@@ -138,17 +139,26 @@ class Script:
             f"{self._name}: run took longer than {self._timeout_s:g} seconds and was stopped:"
             " raise resources.timeout_s, or mend the script"
         )
-        # Counted before the wait below: others that time out with this one are gone after it.
         with self._news:
-            others = len(self._pending) - 1
+            if self._channel is pending.channel:
+                self._stuck.add(number)
+            others = len(self._under_way()) - 1
         if self.started.callers > 1:
             self._tell(Cancel(number))
             with contextlib.suppress(queue.Empty):
                 given = pending.news.get(timeout=CANCEL_S)
-                return given if isinstance(given, EndedError) else late
+                if isinstance(given, EndedError):
+                    return given
+                with self._news:
+                    self._stuck.discard(number)
+                return late
         self._kill(f"a request took longer than {self._timeout_s:g} seconds", pending.channel)
         # With others beside it, any of them may hold up the process.
         return EndedError(str(late), others=others) if others else late
+
+    def _under_way(self) -> set[int]:
+        """Return which calls may hold up the process. Called with the lock."""
+        return self._pending.keys() | self._stuck
 
     def _lost(self, channel: socket.socket) -> None:
         """Take note that nobody reads there any more; the process's thread will see it soon."""
@@ -271,7 +281,9 @@ class Script:
             self._up, self._channel = False, None
             why = self._killed_for or f"its process ended ({spawning.shown(code)})"
             self._failed = self._failed or why
+            others = len(self._under_way()) - 1
             waiting, self._pending = self._pending, {}
+            self._stuck.clear()
             if self._answered:
                 self._backoff.reset()
                 self._next_start = 0.0
@@ -281,7 +293,7 @@ class Script:
             self.restarts += 1
             self._news.notify_all()
         for pending in waiting.values():
-            pending.news.put(EndedError(f"{self._name}: {why}", others=len(waiting) - 1))
+            pending.news.put(EndedError(f"{self._name}: {why}", others=others))
         if not closed:
             extra = {"model": self._name, "reason": why, "requests": len(waiting)}
             log.error("script process ended", extra=extra)
