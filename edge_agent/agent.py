@@ -77,7 +77,12 @@ class Agent:
         )
         self._account, self._hands = self._parts.account, self._parts.hands
         self._timers = self._parts.timers
-        self._commands = Commands(self._parts.hands.do, uplink.answer)
+        self._commands = Commands(self._parts.hands.do, uplink.answer, self._parts.remote.desk)
+
+    @property
+    def begins_again(self) -> bool:
+        """Whether `run` ended so that the process shall start anew."""
+        return self._parts.remote.restarting.again
 
     def stop(self) -> None:
         """Have `run` end in peace; returns at once, safe in a signal handler."""
@@ -91,6 +96,7 @@ class Agent:
         parts.status.start()
         parts.porter.start()
         parts.control.start()
+        parts.remote.desk.start()
         self._uplink.start(
             UplinkHooks(
                 connected=lambda: self._queue.put(events.LinkChanged("")),

@@ -14,6 +14,7 @@ from edge_agent.hands import Hands
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
+from edge_agent.remote.remote import Remote
 from edge_agent.settings import AgentSettings
 from edge_agent.status import StatusServer
 from edge_agent.telemetry.outbox import Outbox
@@ -48,9 +49,11 @@ class Parts:
     timers: Timers
     status: StatusServer
     control: ControlServer
+    remote: Remote
 
     def shut_down(self, uplink: Uplink, timeout_s: float) -> None:
         """End everything, each part before those that it needs; each has `timeout_s` for it."""
+        self.remote.desk.stop()
         self.control.stop(timeout_s)
         self.status.stop()
         self.workers.stop_all(timeout_s)
@@ -100,7 +103,10 @@ def assemble(
     )
     handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
     doors = _doors(place, account, handing)
-    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors)
+    remote = Remote.open(place, settings, account, telemetry, uplink, put=put, clock=clock)
+    return Parts(
+        outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors, remote
+    )
 
 
 def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:

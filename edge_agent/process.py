@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 
@@ -25,7 +26,7 @@ NOBODY = DeviceId("not-enrolled")
 
 
 def run(data: Path, config: Path | None) -> None:
-    """Run until SIGTERM or SIGINT.
+    """Run until SIGTERM or SIGINT, or begin again as a fresh process if that is asked for.
 
     Raises InvalidError for settings that are wrong, NotEnrolledError, InUseError.
     """
@@ -42,6 +43,15 @@ def run(data: Path, config: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         agent.run()
+    if agent.begins_again:
+        _begin_again()
+
+
+def _begin_again() -> None:
+    """Replace this process by a new one with the same command line, number and parent."""
+    log.info("agent begins again")
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own
 
 
 def make(data: Path, chosen: AgentSettings) -> Agent:

@@ -97,6 +97,12 @@ class AgentMachine(RuleBasedStateMachine):
         del self.world.timers[key]
         self.world.tell(events.TimerFired(key))
 
+    @rule(name=st.sampled_from(MODULES))
+    def somebody_restarts_a_module(self, name: str) -> None:
+        before = [module.blames for module in self.world.state.modules]
+        self.world.tell(events.RestartAsked(name))
+        assert [module.blames for module in self.world.state.modules] == before
+
     @rule()
     def link_comes_up(self) -> None:
         self.world.tell(events.LinkUp())
