@@ -8,13 +8,15 @@ from edge_agent.account import Account, Place
 from edge_agent.bundles.fetch import Fetcher
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
+from edge_agent.company import Company
 from edge_agent.control import ControlServer
 from edge_agent.handing import Handing
 from edge_agent.hands import Hands
+from edge_agent.journal import Journal
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
-from edge_agent.remote.remote import Remote
+from edge_agent.remote.desk import Desk
 from edge_agent.settings import AgentSettings
 from edge_agent.status import StatusServer
 from edge_agent.telemetry.outbox import Outbox
@@ -49,11 +51,23 @@ class Parts:
     timers: Timers
     status: StatusServer
     control: ControlServer
-    remote: Remote
+
+    def company(self, journal: Journal, uplink: Uplink, clock: Clock, desk: Desk) -> Company:
+        """Return those that the owner of the state works with."""
+        return Company(
+            journal,
+            self.hands,
+            self.account,
+            self.telemetry,
+            uplink,
+            self.timers,
+            clock,
+            rest=memory.trim,
+            desk=desk,
+        )
 
     def shut_down(self, uplink: Uplink, timeout_s: float) -> None:
         """End everything, each part before those that it needs; each has `timeout_s` for it."""
-        self.remote.desk.stop()
         self.control.stop(timeout_s)
         self.status.stop()
         self.workers.stop_all(timeout_s)
@@ -103,10 +117,7 @@ def assemble(
     )
     handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
     doors = _doors(place, account, handing)
-    remote = Remote.open(place, settings, account, telemetry, uplink, put=put, clock=clock)
-    return Parts(
-        outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors, remote
-    )
+    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors)
 
 
 def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.account import Account, Place
+from edge_agent.assembly import Parts
 from edge_agent.mind.events import Event, News
 from edge_agent.remote.desk import Asked, Desk, Operation, Outcome
 from edge_agent.remote.restarting import Restarting
@@ -30,14 +31,14 @@ class Remote:
         cls,
         place: Place,
         settings: AgentSettings,
-        account: Account,
-        telemetry: TelemetryPath,
         uplink: Uplink,
+        parts: Parts,
         *,
         put: Callable[[Event | News], None],
         clock: Clock,
     ) -> "Remote":
         """Return the desk of one device; nothing is started."""
+        account, telemetry = parts.account, parts.telemetry
         ring = Ring()
         restarting = Restarting(lambda: account.state, put)
         sight = Sight(place, settings, account, telemetry, ring, clock)
