@@ -21,6 +21,8 @@ from edge_agent.telemetry.path import TelemetryPath, TelemetrySettings
 from edge_agent.timers import Timers
 from edge_agent.uplink import Uplink
 from edge_agent.workers import memory
+from edge_agent.workers.crews import Crews
+from edge_agent.workers.engineroom import EngineRoom
 from edge_agent.workers.listeners import Listeners
 from edge_agent.workers.minder import Hooks
 from edge_agent.workers.supervisor import WorkerSupervisor
@@ -42,7 +44,7 @@ class Parts:
     telemetry: TelemetryPath
     listeners: Listeners
     account: Account
-    workers: WorkerSupervisor
+    workers: Crews
     porter: Porter
     hands: Hands
     timers: Timers
@@ -87,11 +89,13 @@ def assemble(
     about, timers = facts.collect(), Timers()
     workers = _workers(place, settings, listeners, telemetry, put, about=about)
     releases = Releases(place.data, about)
-    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put)
+    room = EngineRoom(place.data, place.device, settings, put)
+    crews = Crews(workers, room.supervisor)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put, room)
     hands = Hands(
         releases=releases,
         porter=porter,
-        workers=workers,
+        workers=crews,
         telemetry=telemetry,
         timers=timers,
         clock=clock,
@@ -100,7 +104,7 @@ def assemble(
     )
     handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
     doors = _doors(place, account, handing)
-    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors)
+    return Parts(outbox, telemetry, listeners, account, crews, porter, hands, timers, *doors)
 
 
 def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:

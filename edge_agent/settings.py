@@ -59,6 +59,26 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Downloads use at most this many kilobits a second on average; 0: no limit."""
     flush_s: Seconds = 2.0
     """A record waits at most this long for others to travel with."""
+    engine_url: str = ""
+    """Of the container engine, as in unix:///run/podman/podman.sock; "": Docker's socket if there
+    is one, else Podman's."""
+    container_roots: tuple[str, ...] = ()
+    """Directories below which containers may have paths of this device."""
+    container_devices: tuple[str, ...] = (
+        "/dev/video*",
+        "/dev/media*",
+        "/dev/snd",
+        "/dev/ttyACM*",
+        "/dev/ttyUSB*",
+        "/dev/i2c-*",
+        "/dev/spidev*",
+        "/dev/gpiochip*",
+    )
+    """Devices that containers may have; `*` stands for anything."""
+    container_capabilities: tuple[str, ...] = ()
+    """Linux capabilities that containers may keep, as in NET_BIND_SERVICE."""
+    container_host_network: bool = False
+    """Whether containers may be in the device's own network."""
     log_format: Literal["plain", "json"] = "plain"
     """json: one object a line, for log collectors."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -100,9 +120,10 @@ def of(values: Mapping[str, Any]) -> AgentSettings:
     except msgspec.ValidationError as error:
         field = str(error).rpartition("$.")[2].partition("`")[0].partition("[")[0]
         raise InvalidError(field, values.get(field.split(".")[0]), str(error)) from error
-    for root in made.source_roots:
-        if not Path(root).is_absolute():
-            raise InvalidError("source_roots", root, "give absolute paths")
+    for name in ("source_roots", "container_roots", "container_devices"):
+        for path in getattr(made, name):
+            if not Path(path).is_absolute():
+                raise InvalidError(name, path, "give absolute paths")
     return made
 
 
