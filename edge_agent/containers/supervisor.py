@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.containers.door import EngineDoor
-from edge_agent.containers.minder import ContainerMinder, Order, Told
+from edge_agent.containers.minder import ContainerMinder
+from edge_agent.containers.orders import Order, Told
 from edge_agent.containers.plan import Origin
 from edge_agent.containers.yard import Yard
 from edge_agent.mind import events
