@@ -68,6 +68,7 @@ class ContainerMinder:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._resting_for: ContainerMinder | None = None
         self._loaded = self._accept = self._accepted = self._kill = False
+        self._claims = False
         self._checks = 0
         self._failed = False
         self._since = time.monotonic()
@@ -84,6 +85,11 @@ class ContainerMinder:
         """Wait for the end; return whether it has come."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    @property
+    def accepted(self) -> bool:
+        """Say whether it was told to serve, and does."""
+        return self._accepted
 
     def rest_for(self, other: "ContainerMinder", engine: "Engine") -> None:
         """Stop the containers until `other` has gone; the caller has the module's turn."""
@@ -140,19 +146,25 @@ class ContainerMinder:
     def _obey(self, order: Order) -> None:
         match order:
             case Order.CHECK:
-                self._goal, self._since = Goal.UP, time.monotonic()
                 self._checks += 1
+                self._claim()
             case Order.ACCEPT:
-                self._goal, self._accept, self._resting_for = Goal.UP, True, None
+                self._accept = True
+                self._claim()
             case Order.HOLD:
                 self._goal, self._accept, self._accepted = Goal.HELD, False, False
             case Order.STOP | Order.KILL:
                 self._goal, self._kill = Goal.GONE, order is Order.KILL
 
+    def _claim(self) -> None:
+        """Have the containers up, and make others rest if there is no room beside them."""
+        self._goal, self._resting_for, self._since = Goal.UP, None, time.monotonic()
+        self._claims = self._exclusive
+
     def _patience_s(self) -> float:
         if self._away_since is not None:
             return LOOK_S
-        if self._goal is Goal.HELD or self._resting_for is not None:
+        if self._goal is Goal.HELD or (self._resting_for is not None and not self._checks):
             return HELD_S
         settled = self._accepted and not self._checks
         return LOOK_S if settled or self._failed else BUSY_S
@@ -164,6 +176,8 @@ class ContainerMinder:
             return End("stopped")
         if not self.crew.enlisted:
             self.crew.enlist(engine, {other.crew.start for other in self._yard.others(self)})
+        if self._checks and self._resting_for is not None and self._resting_for.accepted:
+            self._claim()  # that one is up, and can rest now for this check
         if self._goal is Goal.MADE:
             self._tell_loaded()
         elif self._goal is Goal.HELD or self._resting_for is not None:
@@ -173,9 +187,10 @@ class ContainerMinder:
         return None
 
     def _go_up(self, engine: "Engine") -> End | None:
-        if self._exclusive:
+        if self._claims:
             for other in self._yard.others(self):
                 other.rest_for(self, engine)
+            self._claims = False
         now = time.monotonic()
         verdicts = self.crew.advance(engine, now)
         for name, verdict in verdicts.items():
