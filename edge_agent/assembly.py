@@ -102,11 +102,9 @@ def assemble(
         troubles=troubles,
     )
     about, timers = facts.collect(), Timers()
-    workers = _workers(place, settings, listeners, telemetry, put, about=about)
     releases = Releases(place.data, about)
-    room = EngineRoom(place.data, place.device, settings, put)
-    crews = Crews(workers, room.supervisor)
-    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put, room)
+    crews = _crews(place, settings, listeners, telemetry, put, about=about)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put, crews.room)
     hands = Hands(
         releases=releases,
         porter=porter,
@@ -144,7 +142,7 @@ def _telemetry(
     return outbox, path
 
 
-def _workers(
+def _crews(
     place: Place,
     settings: AgentSettings,
     listeners: Listeners,
@@ -152,14 +150,14 @@ def _workers(
     put: Callable[[Event | News], None],
     *,
     about: Mapping[str, str],
-) -> WorkerSupervisor:
+) -> Crews:
     inbox = files.make_directory(place.data / "inbox")
     hooks = Hooks(
         put=put,
         spooled=telemetry.spooled,
         source_trouble=lambda *told: put(events.SourceTrouble(*told)),
     )
-    return WorkerSupervisor(
+    models = WorkerSupervisor(
         place.data,
         listeners=listeners,
         source_roots=(str(inbox.absolute()), *settings.source_roots),
@@ -167,6 +165,7 @@ def _workers(
         facts=about,
         hooks=hooks,
     )
+    return Crews(models, EngineRoom(place.data, place.device, settings, put))
 
 
 def _fetcher(

@@ -24,6 +24,12 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Megabytes = Annotated[int, Meta(ge=0, le=1_000_000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 
+DEVICES = tuple(
+    f"/dev/{name}"
+    for name in ("video*", "media*", "ttyACM*", "ttyUSB*", "i2c-*", "spidev*", "gpiochip*")
+)
+"""Cameras and what else sensors hang on; no disk, no memory, no keyboard."""
+
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The fields of agent.toml."""
@@ -64,16 +70,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is one, else Podman's."""
     container_roots: tuple[str, ...] = ()
     """Directories below which containers may have paths of this device."""
-    container_devices: tuple[str, ...] = (
-        "/dev/video*",
-        "/dev/media*",
-        "/dev/snd",
-        "/dev/ttyACM*",
-        "/dev/ttyUSB*",
-        "/dev/i2c-*",
-        "/dev/spidev*",
-        "/dev/gpiochip*",
-    )
+    container_devices: tuple[str, ...] = DEVICES
     """Devices that containers may have; `*` stands for anything."""
     container_capabilities: tuple[str, ...] = ()
     """Linux capabilities that containers may keep, as in NET_BIND_SERVICE."""

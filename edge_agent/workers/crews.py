@@ -4,11 +4,11 @@ What the mind asks of a slot is the same for both. Nothing of containers is impo
 is one: the supervisor stays as small as it was.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.worker import protocol
+from edge_agent.workers.engineroom import EngineRoom
 from edge_agent.workers.supervisor import WorkerSupervisor
 from runtime.bundle.index import Index
 from runtime.messages import ModuleSpec
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 class Crews:
     """All slots of the agent. All methods are the owner thread's."""
 
-    def __init__(
-        self, models: WorkerSupervisor, containers: "Callable[[], ContainerSupervisor]"
-    ) -> None:
-        """`containers` is called when the first container is to run."""
-        self._models, self._make = models, containers
+    def __init__(self, models: WorkerSupervisor, room: EngineRoom) -> None:
+        """`room` is asked for a supervisor when the first container is to run."""
+        self._models, self.room = models, room
         self._containers: ContainerSupervisor | None = None
 
     def start(self, slot: int, spec: ModuleSpec, directory: Path, index: Index) -> None:
@@ -33,7 +31,7 @@ class Crews:
             self._models.start(slot, spec, directory, index)
             return
         if self._containers is None:
-            self._containers = self._make()
+            self._containers = self.room.supervisor()
         self._containers.start(slot, spec, index.container)
 
     def send(self, slot: int, message: protocol.ToWorker) -> None:

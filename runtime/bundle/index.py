@@ -25,8 +25,7 @@ MAX_REQUIREMENTS = 1000
 MAX_VARIANTS = 32
 
 Kind = Literal["onnx", "python", "ensemble", "container"]
-"""Who makes the outputs: the graph in `model`, run() of the script in `entry`, or `steps`;
-`container` is no model."""
+"""Who makes the outputs: the graph in `model`, run() in `entry`, or `steps`; or no model at all."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -211,10 +210,8 @@ def validate(index: Index) -> None:
     elif index.steps:
         raise InvalidError("steps", len(index.steps), "only kind ensemble has steps")
     containers.require_for(index.kind, index.container)
-    if len(index.requirements) > MAX_REQUIREMENTS:
-        raise InvalidError(
-            "requirements", len(index.requirements), f"list at most {MAX_REQUIREMENTS}"
-        )
+    if (count := len(index.requirements)) > MAX_REQUIREMENTS:
+        raise InvalidError("requirements", count, f"list at most {MAX_REQUIREMENTS}")
     batching.require(index.batching, index.signature)
     _validate_variants(index.variants)
     for seen in (None, *index.variants):

@@ -53,6 +53,7 @@ description: |
         steps=(),
         outputs={},
         batching=Batching(max_size=16, max_delay_ms=2.0),
+        container=None,
     )
 
 
