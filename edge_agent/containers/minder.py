@@ -39,6 +39,8 @@ LOOK_S = 2.0
 HELD_S = 15.0
 AWAY_S = 10.0
 """An engine that does not answer for so long ends a start, which is tried again later."""
+CONFIRM_S = 1.0
+"""A container that has ended may be the first sign of an engine that ends."""
 IN_TIME = 0.95
 """Of the mind's own limit: this one can say what was waited for."""
 
@@ -71,6 +73,7 @@ class ContainerMinder:
         self._claims = False
         self._checks = 0
         self._failed = False
+        self._failing_since: float | None = None
         self._since = time.monotonic()
         self._away_since: float | None = None
         yard.enter(self)
@@ -166,7 +169,7 @@ class ContainerMinder:
             return LOOK_S
         if self._goal is Goal.HELD or (self._resting_for is not None and not self._checks):
             return HELD_S
-        settled = self._accepted and not self._checks
+        settled = self._accepted and not self._checks and self._failing_since is None
         return LOOK_S if settled or self._failed else BUSY_S
 
     def _turn(self, engine: "Engine") -> End | None:
@@ -196,6 +199,7 @@ class ContainerMinder:
         for name, verdict in verdicts.items():
             if verdict.standing is Standing.FAILED:
                 return self._fail(engine, name, verdict)
+        self._failing_since = None
         waiting = [one.text for one in verdicts.values() if one.standing is Standing.NOT_YET]
         if len(verdicts) < self.crew.size:
             return self._start_slowly(engine, now, "; ".join(waiting))
@@ -229,6 +233,8 @@ class ContainerMinder:
             # The mind will have it checked or have it serve; then it is told.
             self._tell_loaded()
             return None
+        if serves and not self._is_confirmed():
+            return None
         text = self._obituary(engine, name, verdict)
         self._answer_checks(ok=False, text=text)
         if not serves:
@@ -236,6 +242,12 @@ class ContainerMinder:
             return None
         self.crew.dismiss(engine, kill=True)
         return End(text, final=verdict.final)
+
+    def _is_confirmed(self) -> bool:
+        """Say whether a failure was seen a while ago too: an engine that ends kills first."""
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        return now - self._failing_since >= CONFIRM_S
 
     def _obituary(self, engine: "Engine", name: str, verdict: Verdict) -> str:
         """Return why a container failed; what it said last is kept in the module's log."""
@@ -279,7 +291,7 @@ class ContainerMinder:
     def _engine_answers(self) -> None:
         if self._away_since is None:
             return
-        self._away_since = None
+        self._away_since = self._failing_since = None
         self.crew.begin_anew()
         self._told.engine("")
         log.info("engine is back", extra={"module_name": self.module})

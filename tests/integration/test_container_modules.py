@@ -2,25 +2,24 @@
 
 import contextlib
 import http.client
-import itertools
 import json
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_agent.containers import plan
-from runtime.bundle.build import build
 from runtime.containers.engine import Engine
-from runtime.containers.specs import ContainerSeen
-from runtime.messages import ModuleReport, Phase
+from runtime.containers.specs import Address
+from runtime.messages import Phase
 from tests.support import agents, engines, imageregistry, smallimages
-from tests.support.agents import Device
 from tests.support.brokers import HOST, free_port
+from tests.support.containerboxes import Box
 from tests.support.smallimages import server, shell
 
 STOP_THEN_START = "start: stop-then-start\n"
-_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -30,64 +29,6 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield smallimages.make(engine, registry)
 
 
-class Box:
-    """A device that runs containers, under a module name of its own: the engine is shared."""
-
-    def __init__(self, device: Device, engine: Engine, images: dict[str, str]) -> None:
-        self.device, self.engine, self.images = device, engine, images
-        self.module = f"m{next(_NUMBERS)}-{device.directory.name[-6:].lower().replace('_', 'x')}"
-
-    def bundle(
-        self, name: str, text: str, *, top: str = "", image: str | None = None, write: str = ""
-    ) -> Path:
-        """Write a bundle; `write` instead of one container's text is the whole of it."""
-        place = smallimages.write(
-            self.device.directory / name,
-            name=f"{self.module}-{name}",
-            text=text,
-            top=top,
-            image=image or self.images["1"],
-        )
-        if write:
-            (place / "bundle.yaml").write_text(f"name: {self.module}\nkind: container\n{write}")
-        return place
-
-    def want(self, bundle: Path, **fields: object) -> None:
-        self.device.want(bundle, module=self.module, **fields)
-
-    def run(self, bundle: Path, **fields: object) -> None:
-        """Have a bundle wanted, and wait until it runs."""
-        self.want(bundle, **fields)
-        self.device.until_running(bundle, name=self.module)
-
-    def containers(self) -> list[ContainerSeen]:
-        """Return what there is of this module."""
-        return list(self.engine.containers({plan.MODULE: self.module}))
-
-    def running(self, bundle: Path) -> list[ContainerSeen]:
-        """Return what runs of a bundle."""
-        digest = build(bundle).digest
-        return [
-            seen
-            for seen in self.containers()
-            if seen.running and seen.labels[plan.BUNDLE] == digest
-        ]
-
-    def told(self) -> ModuleReport:
-        return self.device.module(self.module)
-
-    def until(self, holds: Callable[[], bool], what: str) -> None:
-        self.device.until(holds, what)
-
-    def failed(self, bundle: Path) -> str:
-        """Wait until a bundle is refused; return why."""
-        digest = build(bundle).digest
-        self.until(
-            lambda: self.told().phase is Phase.FAILED and self.told().bundle == digest, "it failed"
-        )
-        return self.told().reason
-
-
 @pytest.fixture
 def box(engine_rig: engines.Rig, engine: Engine, images: dict[str, str]) -> Iterator[Box]:
     with agents.device() as device:
@@ -95,10 +36,7 @@ def box(engine_rig: engines.Rig, engine: Engine, images: dict[str, str]) -> Iter
         device.start(engine_url=engine_rig.url)
         yield made
         device.kill()
-        for seen in made.containers():
-            engine.remove(seen.id)
-        for network in engine.networks({plan.MODULE: made.module}):
-            engine.remove_network(network)
+        made.clear()
 
 
 def ask(port: int) -> str:
@@ -281,15 +219,19 @@ def test_a_group_changes_together_and_each_waits_for_what_it_needs(box: Box) -> 
     assert len(box.running(two)) == 2
 
 
-def test_a_module_that_is_removed_leaves_no_container_no_network_and_no_image(box: Box) -> None:
-    one = box.bundle("one", shell("exec sleep 600"), image=box.images["2"])
+def test_a_module_that_is_removed_leaves_no_container_no_network_and_no_image_17(
+    box: Box,
+) -> None:
+    """Complaint 17: old container images stay after their component is removed."""
+    image = box.images["3"]
+    one = box.bundle("one", shell("exec sleep 600"), image=image)
     box.run(one)
-    assert box.engine.images.find(box.images["2"])
+    assert box.engine.images.find(image)
 
     box.device.want_all()
 
     box.until(lambda: not box.containers(), "its containers are gone")
-    box.until(lambda: not box.engine.images.find(box.images["2"]), "so is the image")
+    box.until(lambda: not box.engine.images.find(image), "so is the image")
     assert box.engine.networks({plan.MODULE: box.module}) == ()
 
 
@@ -330,3 +272,79 @@ def test_a_device_gives_containers_only_what_its_owner_allows(box: Box) -> None:
 
     assert "container_roots in its agent.toml" in box.failed(bundle)
     assert not box.told().retrying
+
+
+def test_a_registry_with_a_password_is_asked_again_until_the_login_is_right_2(
+    box: Box, engine: Engine, tmp_path: Path
+) -> None:
+    """Complaint 2: a pull that failed some times was never tried again until a restart."""
+    with imageregistry.serving(tmp_path, guarded=True) as guarded:
+        known = imageregistry.CREDENTIALS
+        image = smallimages.make(engine, guarded, known, versions=("2",))["2"]
+        bundle = box.bundle("one", shell("exec sleep 600"), image=image)
+        box.want(bundle)
+        box.until(lambda: "no basic auth credentials" in box.told().reason, "nobody is let in")
+        assert box.told().retrying
+        assert f"registry-login {HOST}:{guarded.port}` on the device" in box.told().reason
+
+        login(box, guarded.port, "wrong")
+        box.until(lambda: "authentication required" in box.told().reason, "a wrong one is not")
+        login(box, guarded.port, known.password)
+
+        box.device.until_running(bundle, name=box.module)
+        assert known.password not in box.device.log()
+
+
+def login(box: Box, port: int, password: str) -> None:
+    """Log in to an image registry as a person at the device does."""
+    at, who = f"{HOST}:{port}", imageregistry.CREDENTIALS.username
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "edge_agent", "registry-login", at),
+            *("--username", who, "--data", str(box.device.data)),
+        ],
+        input=password.encode() + b"\n",
+        check=True,
+        cwd=agents.ROOT,
+    )
+
+
+def test_an_engine_that_is_away_is_reported_and_what_ran_runs_again_when_it_is_back(
+    images: dict[str, str],
+) -> None:
+    with engines.alone() as rig, agents.device() as device:
+        device.start(engine_url=rig.url)
+        with contextlib.closing(Engine(Address(rig.url))) as engine:
+            box = Box(device, engine, images)
+            one = box.bundle("one", shell("exec sleep 600"))
+            two = box.bundle("two", shell("exec sleep 600"), image=images["2"])
+            box.run(one)
+            rig.stop()
+            box.until(lambda: "engine: connect to the engine" in box.troubles(), "it is reported")
+            box.want(two)
+            box.until(lambda: "start the engine" in box.told().reason, "and why two does not come")
+            assert box.told().retrying
+
+        rig.start()
+        with contextlib.closing(Engine(Address(rig.url))) as engine:
+            box.engine = engine
+            device.until_running(two, name=box.module)
+            box.until(lambda: len(box.running(two)) == 1, "it is there")
+        assert "engine:" not in box.troubles()
+
+
+def test_a_device_that_boots_without_a_network_starts_its_containers_33(
+    box: Box,
+) -> None:
+    """Complaint 33: a node that was rebooted offline did not start its pods."""
+    one = box.bundle("one", shell("exec sleep 600"))
+    box.run(one)
+    box.device.kill()
+    for seen in box.containers():
+        box.engine.stop(seen.id, grace_s=0)
+    (box.device.folder / "offline").touch()
+
+    box.device.start()
+
+    box.device.until_running(one, name=box.module)
+    assert len(box.running(one)) == 1

@@ -3,15 +3,15 @@
     images = smallimages.make(engine, registry, credentials)
     images["1"]      # 127.0.0.1:PORT/small@sha256:…
 
-Images "1" and "2" have one layer in common and are two all the same.
+Images "1", "2" and "3" have their one layer in common and are three all the same.
 """
 
-import contextlib
 import fnmatch
+import functools
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runtime.containers.engine import Engine
@@ -36,11 +36,14 @@ SERVER = (
 
 
 def make(
-    engine: Engine, registry: ImageRegistry, credentials: Credentials | None = None
+    engine: Engine,
+    registry: ImageRegistry,
+    credentials: Credentials | None = None,
+    versions: Sequence[str] = ("1", "2", "3"),
 ) -> dict[str, str]:
-    """Put two images into an image registry; return their names by digest."""
+    """Put images into an image registry; return their names by digest."""
     tar, made = _tar(), {}
-    for version in ("1", "2"):
+    for version in versions:
         name = registry.repository("small")
         told = engine._api.import_image_from_data(
             tar, repository=name, tag=version, changes=[f"ENV IMAGE={version}", "CMD sleep 600"]
@@ -78,6 +81,7 @@ def server(word: str) -> str:
     return f"command: [perl, -e, {json.dumps(SERVER)}]\nenvironment: {{WORD: {word}}}"
 
 
+@functools.cache
 def _tar() -> bytes:
     packed = io.BytesIO()
     with tarfile.open(engines.base_image()) as base, tarfile.open(fileobj=packed, mode="w") as own:
@@ -90,16 +94,3 @@ def _members(base: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in base:
         if any(fnmatch.fnmatchcase(member.name, pattern) for pattern in _NEEDED):
             yield member
-
-
-@contextlib.contextmanager
-def gone(engine: Engine, device: str) -> Iterator[None]:
-    """Leave no containers of a device behind."""
-    try:
-        yield
-    finally:
-        labels = {"packhorse.device": device}
-        for seen in engine.containers(labels):
-            engine.remove(seen.id)
-        for network in engine.networks(labels):
-            engine.remove_network(network)
