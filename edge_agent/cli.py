@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent import facts, settings
+from edge_agent import facts, registrylogin, settings
 from edge_agent.errors import NotEnrolledError, NotRunningError
 from runtime.errors import InUseError, InvalidError, PackhorseError
 
@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--version", help="MODEL or MODEL:NUMBER, if the file holds several")
     apply.add_argument("--timeout", type=float, default=600.0, help="seconds to wait until it runs")
     apply.add_argument("--no-wait", action="store_true", help="do not wait until it runs")
+    registrylogin.add_arguments(
+        _command(commands, "registry-login", registrylogin.run, "log in to an image registry")
+    )
     _command(commands, "version", _version, "print the version")
     return parser
 

@@ -86,6 +86,8 @@ class Owner:
                 self._note(f"source {news.module} {news.source}", text)
             case events.FetchTrouble():
                 self._note(f"fetch {news.module}", news.text and f"{news.module}: {news.text}")
+            case events.EngineTrouble():
+                self._note("engine", news.text and f"engine: {news.text}")
             case events.HandsAsked():
                 self._apply(news)
 
