@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, LogLevel
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from runtime import batches, credentials
@@ -79,6 +79,8 @@ class Connection:
         self._reason = self._trouble = ""
         self._politely = False
         self._early: list[Received] = []
+        self._posted: dict[int, Callable[[], None]] = {}
+        self._deadline = float("inf")
         self._ended = threading.Event()
         self._wake_lock = threading.Lock()
         self._client = client = paho.Client(
@@ -92,6 +94,7 @@ class Connection:
         client.max_queued_messages_set(MAX_WAITING)
         client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
         client.on_message, client.on_log = self._on_message, self._on_log
+        client.on_publish = self._on_publish
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Without this callback paho writes from the thread that publishes, and one TLS socket is
         # not for two threads. It need not do anything, since publish() wakes the loop.
@@ -113,39 +116,54 @@ class Connection:
             raise LinkError(f"broker {place}: no answer in {CONNECT_TIMEOUT_S:g} s") from error
         except (OSError, ValueError) as error:
             raise LinkError(f"broker {place}: {_refusal(str(error))}") from error
+        self._deadline = time.monotonic() + CONNECT_TIMEOUT_S
 
     def serve(self) -> str:
         """Read and write until the connection ends; return why."""
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        while not self._reason and (sock := self._client.socket()) is not None:
-            if not self.ready and time.monotonic() > deadline:
-                return f"the broker did not accept us within {CONNECT_TIMEOUT_S:g} s"
-            writing = select.POLLOUT if self._client.want_write() else 0
+        while (sock := self.socket()) is not None:
+            writing = select.POLLOUT if self.wants_write() else 0
             poll.register(sock.fileno(), select.POLLIN | writing)
             found = poll.poll(0 if _pending(sock) else self._patience_ms())
-            self._work(readable=any(fd == sock.fileno() for fd, _ in found) or _pending(sock))
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+            self.work(readable=any(fd == sock.fileno() for fd, _ in found))
+        return self.farewell()
+
+    def socket(self) -> Any:
+        """Return what to wait on, for a loop of many connections; None: it is over."""
+        if not self.ready and time.monotonic() > self._deadline:
+            self._reason = f"the broker did not accept us within {CONNECT_TIMEOUT_S:g} s"
+        return None if self._reason else self._client.socket()
+
+    def wants_write(self) -> bool:
+        """Say whether something waits to be written."""
+        return self._client.want_write()
+
+    def work(self, *, readable: bool) -> None:
+        """Read what is there, write what fits, keep the connection alive."""
+        if readable or _pending(self._client.socket()):
+            self._client.loop_read()
+        while _pending(self._client.socket()):
+            self._client.loop_read()
+        if self._client.want_write():
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def farewell(self) -> str:
+        """Say goodbye if that was wished; return why the connection is over."""
         if self._politely:
-            self._say_goodbye(poll)
+            self._say_goodbye()
         return self._reason or self._trouble or "the broker closed the connection"
 
     def _patience_ms(self) -> int:
         """How long to sleep at most: a part of what a keep-alive may be late."""
         return self._settings.keepalive_s * (200 if self.ready else 50)
 
-    def _work(self, *, readable: bool) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake_fd)
-        if readable:
-            self._client.loop_read()
-        if self._client.want_write():
-            self._client.loop_write()
-        self._client.loop_misc()
-
-    def _say_goodbye(self, poll: select.poll) -> None:
+    def _say_goodbye(self) -> None:
         """Send DISCONNECT, so that the broker keeps the last will to itself."""
-        deadline = time.monotonic() + GOODBYE_S
+        deadline, poll = time.monotonic() + GOODBYE_S, select.poll()
         self._client.disconnect()
         while (sock := self._client.socket()) is not None and time.monotonic() < deadline:
             poll.register(sock.fileno(), select.POLLOUT)
@@ -189,6 +207,16 @@ class Connection:
                 sent.wait_for_publish(min(left_s, 0.5))
         except (RuntimeError, ValueError) as error:
             raise LinkError(f"{topic}: not published: {error}") from error
+
+    def post(self, topic: str, payload: bytes, done: Callable[[], None], *, retain: bool) -> None:
+        """Publish at QoS 1 without waiting, from the thread that serves; `done` once it is taken.
+
+        Raises LinkError if too much is under way. What a connection leaves untold never is.
+        """
+        sent = self._client.publish(topic, payload, 1, retain)
+        if sent.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN}:
+            raise LinkError(f"{topic}: not published: {paho.error_string(sent.rc)}")
+        self._posted[sent.mid] = done
 
     def ack(self, message: Received) -> None:
         """As Link.ack; from any thread."""
@@ -244,6 +272,12 @@ class Connection:
             self._hand_over(received)
         else:  # a resumed session may deliver before it answers the subscription
             self._early.append(received)
+
+    def _on_publish(
+        self, _client: paho.Client, _data: Any, mid: int, _code: ReasonCode, _more: Any
+    ) -> None:
+        if (done := self._posted.pop(mid, None)) is not None:
+            done()
 
     def _on_log(self, _client: paho.Client, _data: Any, level: int, text: str) -> None:
         # The only place where paho says why a socket failed.

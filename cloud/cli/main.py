@@ -26,6 +26,7 @@ from cloud.cli import (
     releasing,
     serve,
     services,
+    simulating,
     telemetry,
     webhooks,
 )
@@ -63,6 +64,7 @@ app.command()(history.events)
 app.command()(history.history)
 app.add_typer(webhooks.app, name="webhooks")
 app.command()(demo.demo)
+app.command()(simulating.simulate)
 
 
 @app.command()
