@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from runtime import batches, credentials
 from runtime.credentials import LinkSettings
-from runtime.errors import LinkError
+from runtime.errors import LinkError, PartlyPublishedError
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ MAX_PAYLOAD_BYTES = batches.MAX_BATCH_BYTES + 4096
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_S = 1.0
 MAX_WAITING = 1000
-"""QoS 1 messages under way on one connection."""
+"""QoS 1 messages that wait on one connection."""
+TOGETHER = 256
+"""And so many of them are under way."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Connection:
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(MAX_WAITING)
+        client.max_inflight_messages_set(TOGETHER)
         client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
         client.on_message, client.on_log = self._on_message, self._on_log
         client.on_publish = self._on_publish
@@ -197,16 +200,35 @@ class Connection:
         sent = self._client.publish(topic, payload, qos, retain)
         self._wake()
         try:
-            # paho's own wait returns quietly when the time is up or the connection is lost.
-            while not sent.is_published():
-                left_s = deadline - time.monotonic()
-                if self._ended.is_set():
-                    raise LinkError(f"{topic}: the connection was lost while publishing")
-                if left_s <= 0:
-                    raise LinkError(f"{topic}: not acknowledged within {timeout_s:g} s")
-                sent.wait_for_publish(min(left_s, 0.5))
-        except (RuntimeError, ValueError) as error:
+            self._wait_for(sent, deadline)
+        except (LinkError, RuntimeError, ValueError) as error:
             raise LinkError(f"{topic}: not published: {error}") from error
+
+    def publish_all(
+        self, messages: Sequence[tuple[str, bytes]], *, retain: bool, timeout_s: float
+    ) -> None:
+        """As Link.publish_all; from any thread."""
+        deadline, taken = time.monotonic() + timeout_s, 0
+        try:
+            for start in range(0, len(messages), TOGETHER):
+                some = messages[start : start + TOGETHER]
+                sent = [self._client.publish(*message, 1, retain) for message in some]
+                self._wake()
+                for each in sent:
+                    self._wait_for(each, deadline)
+                    taken += 1
+        except (LinkError, RuntimeError, ValueError) as error:
+            raise PartlyPublishedError(str(error), taken=taken) from error
+
+    def _wait_for(self, sent: paho.MQTTMessageInfo, deadline: float) -> None:
+        # paho's own wait returns quietly when the time is up or the connection is lost.
+        while not sent.is_published():
+            left_s = deadline - time.monotonic()
+            if self._ended.is_set():
+                raise LinkError("the connection was lost meanwhile")
+            if left_s <= 0:
+                raise LinkError("not acknowledged in time")
+            sent.wait_for_publish(min(left_s, 0.5))
 
     def post(self, topic: str, payload: bytes, done: Callable[[], None], *, retain: bool) -> None:
         """Publish at QoS 1 without waiting, from the thread that serves; `done` once it is taken.

@@ -4,10 +4,11 @@ Pure decisions are in `cloud.registry.intents`. `recompute` raises a device's ge
 its modules change; the publisher sends every row whose published generation is behind.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from sqlmodel import Session, col, select, update
+from sqlalchemy import bindparam
+from sqlmodel import Session, SQLModel, col, select, update
 
 from cloud import tables
 from cloud.registry import intents
@@ -133,13 +134,15 @@ def lagging(session: Session, *, everything: bool = False) -> Sequence[tables.De
     return session.exec(query).all()
 
 
-def mark_published(session: Session, device: DeviceId, generation: int) -> None:
-    """Note that the broker has this generation; an older note never replaces a newer one."""
-    session.exec(
-        update(tables.Desired)
-        .where(col(tables.Desired.device) == device)
-        .where(col(tables.Desired.published_generation) < generation)
-        .values(published_generation=generation)
+def mark_published(session: Session, generations: Mapping[DeviceId, int]) -> None:
+    """Note which generations the broker has; an older note never replaces a newer one."""
+    row = SQLModel.metadata.tables["desired"].c
+    session.connection().execute(
+        update(SQLModel.metadata.tables["desired"])
+        .where(row.device == bindparam("of"))
+        .where(row.published_generation < bindparam("newest"))
+        .values(published_generation=bindparam("newest")),
+        [{"of": device, "newest": newest} for device, newest in generations.items()],
     )
 
 
