@@ -30,6 +30,8 @@ from runtime.topics import Channel, DeviceId
 log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 15.0
+RETURNS_PER_S = 50.0
+"""A fleet that lost its broker in one moment comes back at about this rate."""
 LEASES = 3
 """After so many heartbeats without a word the device counts as lost."""
 HEARD = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK, Channel.COMMAND)
@@ -84,10 +86,19 @@ class Uplink(Protocol):
         """Make a new connection: this one gets nothing through."""
         ...
 
+    def share(self, fleet: int) -> None:
+        """Know that about so many devices share the broker; 0: nobody knows."""
+        ...
+
 
 def subscriptions(device: DeviceId) -> list[tuple[str, int]]:
     """Return what a device subscribes, each with its QoS."""
     return [(topics.render(device, channel), 0) for channel in HEARD]
+
+
+def return_s(fleet: int) -> float:
+    """Return within which time a device of such a fleet comes back, at first, when cut off."""
+    return max(1.0, fleet / RETURNS_PER_S)
 
 
 def presence(*, online: bool, at: float, heartbeat_s: float) -> bytes:
@@ -192,6 +203,10 @@ class MqttUplink:
         """Make a new connection."""
         self._link.rebuild()
 
+    def share(self, fleet: int) -> None:
+        """Know that about so many devices share the broker."""
+        self._link.spread(return_s(fleet))
+
     def _report(self, hello: bool) -> None:  # noqa: FBT001 - one caller, which has only this to say
         if self._hooks is None:
             return
@@ -263,3 +278,6 @@ class NoUplink:
 
     def rebuild(self) -> None:
         """There is nothing to rebuild."""
+
+    def share(self, fleet: int) -> None:
+        """There is nothing to come back to."""

@@ -13,15 +13,8 @@ from collections.abc import Sequence
 
 from runtime.credentials import LinkSettings
 from runtime.errors import InvalidError, LinkError, PartlyPublishedError
-from runtime.mqtt import (
-    MAX_PAYLOAD_BYTES,
-    Connected,
-    Connection,
-    Disconnected,
-    Inbox,
-    LinkEvent,
-    Received,
-)
+from runtime.linkevents import Connected, Disconnected, Inbox, LinkEvent, Received
+from runtime.mqtt import MAX_PAYLOAD_BYTES, Connection
 from runtime.retry import Backoff
 
 __all__ = [
@@ -86,6 +79,10 @@ class Link:
             self._thread.join(timeout_s)
         if self._thread.is_alive():
             log.warning("mqtt link still busy at stop", extra={"client": self._settings.client_id})
+
+    def spread(self, first_s: float) -> None:
+        """Come back within such a time at first, when a connection is lost."""
+        self._backoff.spread(first_s)
 
     def rebuild(self) -> None:
         """Drop the connection and make a new one: for a watchdog that sees no progress."""

@@ -5,15 +5,16 @@ is sent later behind its caller's back, and an answer to an old connection canno
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import select
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
@@ -22,6 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from runtime import batches, credentials
 from runtime.credentials import LinkSettings
 from runtime.errors import LinkError, PartlyPublishedError
+from runtime.linkevents import Connected, Inbox, Received
 
 log = logging.getLogger(__name__)
 
@@ -33,35 +35,6 @@ MAX_WAITING = 1000
 """QoS 1 messages that wait on one connection."""
 TOGETHER = 256
 """And so many of them are under way."""
-
-
-@dataclass(frozen=True)
-class Connected:
-    """The broker took us and every subscription."""
-
-
-@dataclass(frozen=True)
-class Disconnected:
-    """The connection ended, or could not be made; told once per lasting reason."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Received:
-    """A message, which may come more than once."""
-
-    topic: str
-    payload: bytes
-    mid: int
-    retained: bool
-    qos: int = 0
-    connection: int = 0
-    """On which connection it came: only there can it be acked."""
-
-
-LinkEvent: TypeAlias = Connected | Disconnected | Received
-Inbox: TypeAlias = Callable[[LinkEvent], None]
 
 
 class Connection:
@@ -196,39 +169,45 @@ class Connection:
         self, topic: str, payload: bytes, *, qos: int, retain: bool, timeout_s: float
     ) -> None:
         """As Link.publish; from any thread."""
-        deadline = time.monotonic() + timeout_s
         sent = self._client.publish(topic, payload, qos, retain)
         self._wake()
         try:
-            self._wait_for(sent, deadline)
-        except (LinkError, RuntimeError, ValueError) as error:
-            raise LinkError(f"{topic}: not published: {error}") from error
+            self._wait_for(sent, timeout_s)
+        except LinkError as error:
+            raise LinkError(f"{topic}: {error}") from error
 
     def publish_all(
         self, messages: Sequence[tuple[str, bytes]], *, retain: bool, timeout_s: float
     ) -> None:
-        """As Link.publish_all; from any thread."""
-        deadline, taken = time.monotonic() + timeout_s, 0
+        """As Link.publish_all; from any thread. The broker is never without work meanwhile."""
+        sent: deque[paho.MQTTMessageInfo] = deque()
+        left, taken = iter(messages), 0
         try:
-            for start in range(0, len(messages), TOGETHER):
-                some = messages[start : start + TOGETHER]
-                sent = [self._client.publish(*message, 1, retain) for message in some]
+            while True:
+                some = list(itertools.islice(left, TOGETHER))
+                sent.extend(self._client.publish(*message, 1, retain) for message in some)
                 self._wake()
-                for each in sent:
-                    self._wait_for(each, deadline)
+                while len(sent) > (TOGETHER if some else 0):
+                    self._wait_for(sent.popleft(), timeout_s)
                     taken += 1
-        except (LinkError, RuntimeError, ValueError) as error:
+                if not some:
+                    return
+        except LinkError as error:
             raise PartlyPublishedError(str(error), taken=taken) from error
 
-    def _wait_for(self, sent: paho.MQTTMessageInfo, deadline: float) -> None:
-        # paho's own wait returns quietly when the time is up or the connection is lost.
-        while not sent.is_published():
-            left_s = deadline - time.monotonic()
-            if self._ended.is_set():
-                raise LinkError("the connection was lost meanwhile")
-            if left_s <= 0:
-                raise LinkError("not acknowledged in time")
-            sent.wait_for_publish(min(left_s, 0.5))
+    def _wait_for(self, sent: paho.MQTTMessageInfo, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        try:
+            # paho's own wait returns quietly when the time is up or the connection is lost.
+            while not sent.is_published():
+                left_s = deadline - time.monotonic()
+                if self._ended.is_set():
+                    raise LinkError("the connection was lost while publishing")
+                if left_s <= 0:
+                    raise LinkError(f"not acknowledged within {timeout_s:g} s")
+                sent.wait_for_publish(min(left_s, 0.5))
+        except (RuntimeError, ValueError) as error:
+            raise LinkError(f"not published: {error}") from error
 
     def post(self, topic: str, payload: bytes, done: Callable[[], None], *, retain: bool) -> None:
         """Publish at QoS 1 without waiting, from the thread that serves; `done` once it is taken.

@@ -27,7 +27,7 @@ LOOK_S = 30.0
 """A change that nobody told of is found after this long."""
 AGAIN_S = 1.0
 """A device gets the same generation again at most this often."""
-_MARKED_TOGETHER = 256
+_MARKED_TOGETHER = 4096
 
 
 class _Row(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import bindparam
-from sqlmodel import Session, SQLModel, col, select, update
+from sqlmodel import Session, SQLModel, col, func, select, update
 
 from cloud import tables
 from cloud.registry import intents
@@ -63,12 +63,12 @@ def recompute(
     )
     if devices is not None:
         query = query.where(col(tables.Device.id).in_(list(devices)))
-    wishes = active(session)
-    changed = [
-        DeviceId(device.id)
-        for device, row in session.exec(query).all()
-        if _update(session, device.id, row, intents.desired_for(target(device), wishes), now)
-    ]
+    wishes, fleet = active(session), _fleet(session)
+    changed = []
+    for device, row in session.exec(query).all():
+        modules = intents.desired_for(target(device), wishes)
+        if _update(session, device.id, row, modules, fleet=fleet, now=now):
+            changed.append(DeviceId(device.id))
     if changed:
         mark(session, Change.DESIRED)
     return changed
@@ -79,13 +79,15 @@ def _update(
     device: str,
     row: tables.Desired | None,
     modules: tuple[ModuleSpec, ...],
+    *,
+    fleet: int,
     now: float,
 ) -> bool:
     if row is not None and _message(row).modules == modules:
         return False
     generation = 1 if row is None else row.generation + 1
     payload = messages.encode(
-        Desired(device=device, generation=generation, issued_at=now, modules=modules)
+        Desired(device=device, generation=generation, issued_at=now, modules=modules, fleet=fleet)
     )
     if len(payload) > messages.MAX_MESSAGE_BYTES:
         raise InvalidError(
@@ -98,6 +100,12 @@ def _update(
     row.generation, row.body = generation, payload.decode()
     session.add(row)
     return True
+
+
+def _fleet(session: Session) -> int:
+    """Return how many devices the broker lets in."""
+    query = select(func.count()).where(col(tables.Device.revoked_at).is_(None))
+    return session.exec(query).one()
 
 
 def renew(session: Session, device: DeviceId, *, now: float, above: int = 0) -> None:

@@ -1,5 +1,6 @@
 """The processes that hold simulated devices, and what they tell."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -44,16 +45,23 @@ class _Process:
     def close(self) -> None:
         """Have it end."""
         assert self.child.stdin is not None
-        self.child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.child.stdin.close()
+
+    def stop(self) -> None:
+        """End it, however it is, and let go of all it held."""
+        self.close()
+        children.stop(self.child, grace_s=1.0)
+        self.reading.join()
+        assert self.child.stdout is not None
+        self.child.stdout.close()
 
     def send(self, line: bytes) -> None:
         """Tell it something."""
         assert self.child.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; the reader says so
             self.child.stdin.write(line)
             self.child.stdin.flush()
-        except BrokenPipeError:  # it has ended already; the reader says so
-            return
 
     def _read(self) -> None:
         assert self.child.stdout is not None
@@ -87,7 +95,7 @@ class Crowd:
     ) -> None:
         """End all processes."""
         for process in self._processes:
-            children.stop(process.child, grace_s=1.0)
+            process.stop()
 
     @property
     def pids(self) -> list[int]:

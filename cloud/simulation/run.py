@@ -30,6 +30,8 @@ SOAK_S = 1.0
 TOLD_EVERY_S = 2.0
 SETTLED_S = 3.0
 """With a registry of others: all is over when all devices have run what they shall for so long."""
+QUIET_S = 10.0
+"""So long at most a deployment waits until the one before is all told."""
 CONNECTS_PER_S = 200.0
 """First connections of the whole fleet are spread to about so many each second."""
 
@@ -48,8 +50,8 @@ class Wish:
     """URL of a registry that is there already; None: one of its own."""
     tokens: tuple[str, ...] = ()
     """For it, one for each device."""
-    started: Callable[[Stage, Crowd], None] = field(default=lambda _stage, _crowd: None)
-    """Told once all devices of an own registry are connected: for tests that meddle."""
+    between: Callable[[Stage, Crowd], None] = field(default=lambda _stage, _crowd: None)
+    """Called before the second deployment to an own registry: for tests that meddle."""
 
 
 def run(wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
@@ -95,8 +97,10 @@ class _Run:
         ]
         self._wait(crowd, lambda now: now.connected >= count * 0.99, "connected")
         stage.acknowledged(self._deadline, crowd.count)
-        self._wish.started(stage, crowd)
         for name, version in zip(("first", "second"), versions, strict=True):
+            self._quiet(crowd)
+            if name == "second":
+                self._wish.between(stage, crowd)
             began = time.monotonic()
             registry.deploy(
                 shapes.NewDeployment(
@@ -111,6 +115,19 @@ class _Run:
             if self._wait(crowd, functools.partial(_ran, bundle, goal), f"run {name}"):
                 self._times.converged_s[name] = time.monotonic() - began
         return self._end(crowd, bundle)
+
+    def _quiet(self, crowd: Crowd) -> None:
+        """Let what is still to be said be said; where faults happen, it never all is."""
+        deadline = time.monotonic() + (SOAK_S if self._wish.profiles else QUIET_S)
+        seen, since = crowd.count().messages, time.monotonic()
+
+        def silent(now: Count) -> bool:
+            nonlocal seen, since
+            if now.messages != seen:
+                seen, since = now.messages, time.monotonic()
+            return time.monotonic() - since > SOAK_S
+
+        crowd.wait(silent, min(deadline, self._deadline))
 
     def _end(self, crowd: Crowd, wanted: Digest) -> dict[str, Any]:
         """Let the faults end, and what they broke mend itself."""

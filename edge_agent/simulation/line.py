@@ -10,7 +10,8 @@ from edge_agent.simulation.loop import Loop, Timer
 from runtime.credentials import LinkSettings
 from runtime.errors import LinkError
 from runtime.link import STEADY_S
-from runtime.mqtt import Connected, Connection, Disconnected, Inbox
+from runtime.linkevents import Disconnected, Inbox, LinkEvent
+from runtime.mqtt import Connection
 from runtime.retry import Backoff
 
 MISC_SHARE = 5
@@ -140,9 +141,9 @@ class Line:
         self._timer = self._loop.later(self._backoff.next(), self._begin)
         self._inbox(Disconnected(reason))
 
-    def _hand_over(self, event: Connected | Disconnected | object) -> None:
+    def _hand_over(self, event: LinkEvent) -> None:
         if not self._stopped:
-            self._inbox(event)  # type: ignore[arg-type]  # a connection tells link events alone
+            self._inbox(event)
 
     def _rewatch(self, connection: Connection) -> None:
         writing = connection.wants_write()

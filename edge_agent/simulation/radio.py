@@ -18,8 +18,8 @@ from edge_agent.uplink import UplinkHooks
 from runtime import messages, topics
 from runtime.credentials import LinkSettings
 from runtime.errors import LinkError
+from runtime.linkevents import Connected, Disconnected, LinkEvent, Received
 from runtime.messages import CommandResult, FetchRequest, FetchResponse
-from runtime.mqtt import Connected, Disconnected, LinkEvent, Received
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
@@ -98,6 +98,10 @@ class Radio:
     def rebuild(self) -> None:
         """Make a new connection."""
         self._line.cut()
+
+    def share(self, fleet: int) -> None:
+        """Know that about so many devices share the broker."""
+        self._backoff.spread(uplink.return_s(fleet))
 
     def changed(self, *, urgent: bool) -> None:
         """Report soon, or at once."""
