@@ -3,7 +3,8 @@
 PackhorseError
 ├── NotEnrolledError     this device has no identity yet        enrol it
 ├── NotRunningError      no agent has it                        start it
-└── ControlError         the agent does not do what it was told see what it says
+├── ControlError         the agent does not do what it was told see what it says
+└── HostError            this machine refuses to be changed     see what it says
 """
 
 from pathlib import Path
@@ -29,3 +30,7 @@ class NotRunningError(PackhorseError):
 
 class ControlError(PackhorseError):
     """The agent at work refused what a person told it, or ended before it answered."""
+
+
+class HostError(PackhorseError):
+    """This machine does not let itself be changed as asked."""
