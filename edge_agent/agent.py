@@ -19,6 +19,7 @@ from edge_agent.mind import events, states
 from edge_agent.mind.events import Event, News
 from edge_agent.owner import Owner
 from edge_agent.remote.remote import Remote
+from edge_agent.servicemanager import Notifier
 from edge_agent.settings import AgentSettings
 from edge_agent.uplink import Uplink, UplinkHooks
 from runtime import files
@@ -42,9 +43,10 @@ class Agent:
         *,
         clock: Clock | None = None,
         troubles: dict[str, str] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """Start nothing yet. `troubles` are what was wrong before, by what they are about."""
-        self._uplink = uplink
+        self._uplink, self._notifier = uplink, notifier or Notifier()
         self._queue: queue.SimpleQueue[Event | News] = queue.SimpleQueue()
         journal, clock = Journal(files.make_directory(place.data)), clock or SystemClock()
         files.sweep_temporaries(place.data)
@@ -95,10 +97,13 @@ class Agent:
                 compose=parts.account.reported,
             )
         )
+        self._notifier.ready()
         try:
             while self._turn():
-                pass
+                self._notifier.alive()
         finally:
+            if not self.begins_again:
+                self._notifier.stopping()
             log.info("agent ends")
             self._remote.desk.stop()
             parts.shut_down(self._uplink, STOP_S)
@@ -106,7 +111,7 @@ class Agent:
     def _turn(self) -> bool:
         """Handle the next thing that happens; return False when it is time to end."""
         try:
-            item = self._queue.get(timeout=self._owner.wait_s())
+            item = self._queue.get(timeout=self._notifier.within(self._owner.wait_s()))
         except queue.Empty:
             item = None
         if isinstance(item, events.StopAsked):

@@ -13,6 +13,7 @@ from edge_agent.assembly import Place
 from edge_agent.enrol import Identity
 from edge_agent.errors import NotEnrolledError
 from edge_agent.journal import Journal
+from edge_agent.servicemanager import Notifier
 from edge_agent.settings import AgentSettings
 from edge_agent.uplink import MqttUplink, NoUplink
 from runtime import datalock, logs, topics
@@ -69,7 +70,9 @@ def make(data: Path, chosen: AgentSettings) -> Agent:
     why = f"identity: {damage or 'identity.json is missing'}: enrol this device again"
     log.error("no identity, the registry is out of reach", extra={"reason": why})
     device = DeviceId(saved.desired.device) if saved.desired else NOBODY
-    return Agent(Place(data, device), chosen, NoUplink(why), troubles={"identity": why})
+    place, troubles = Place(data, device), {"identity": why}
+    notifier = Notifier.of(os.environ)
+    return Agent(place, chosen, NoUplink(why), troubles=troubles, notifier=notifier)
 
 
 def _enrolled(data: Path, chosen: AgentSettings, identity: Identity) -> Agent:
@@ -97,4 +100,4 @@ def _enrolled(data: Path, chosen: AgentSettings, identity: Identity) -> Agent:
         heartbeat_s=chosen.heartbeat_s,
         reconnect_most_s=chosen.reconnect_most_s,
     )
-    return Agent(place, chosen, uplink)
+    return Agent(place, chosen, uplink, notifier=Notifier.of(os.environ))

@@ -4,6 +4,7 @@
     settings.json    what its operator has set, defaults included
     journal.json     the durable half of its state
     identity.json    who it is and where its registry is; never its key
+    doctor.json      what `packhorse-agent doctor` finds
     system.json      memory, disk, load, what lies below the data directory and how large it is
     logs/*.log       the newest lines of the agent and of every worker
     journald.log     what the service manager kept, where there is one
@@ -25,6 +26,7 @@ from typing import Any
 import msgspec
 
 from edge_agent import vitals
+from edge_agent.doctor import examine
 from edge_agent.remote.desk import Asked, Outcome
 from edge_agent.remote.reading import Logs
 from edge_agent.settings import AgentSettings
@@ -99,6 +101,7 @@ class Support:
             "settings.json": _json(settings),
             "journal.json": _json(_read(self._data / "journal.json")),
             "identity.json": _json(_read(self._data / "identity.json")),
+            "doctor.json": _json(msgspec.to_builtins(examine.examine(self._data))),
             "system.json": _json(
                 {
                     "at": time.time(),

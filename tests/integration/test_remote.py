@@ -96,6 +96,18 @@ def test_a_support_archive_is_written_and_holds_no_key(fleet: Fleet, agent: Agen
     assert fleet.packhorse("devices", "support", agent.name, "-o", str(file)).code == 2
 
 
+def test_the_doctor_finds_a_connected_device_well(agent: Agent) -> None:
+    said = fleets.run("packhorse-agent", "doctor", "--data", str(agent.data), "--json")
+    found = json.loads(said.out)
+    areas = {each["area"]: each["level"] for each in found["findings"]}
+
+    assert (said.code, found["healthy"]) == (0, True), said.out
+    assert {name: areas[name] for name in ("broker", "registry", "certificate", "agent")} == {
+        "broker": "ok", "registry": "ok", "certificate": "ok", "agent": "ok",
+    }  # fmt: skip
+    assert any("from the registry's" in each["text"] for each in found["findings"])
+
+
 def test_the_agent_restarts_itself_in_place(fleet: Fleet, agent: Agent) -> None:
     """Without a service manager: the process is replaced and keeps its number."""
     before, life = agent.pid, fleets.says(agent)
