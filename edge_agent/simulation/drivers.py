@@ -23,9 +23,8 @@ from runtime.bundle.index import Index
 from runtime.clock import Clock
 from runtime.digests import Digest
 from runtime.errors import InvalidError
-from runtime.messages import Ack, FetchRequest, FetchResponse, Transfer
+from runtime.messages import Ack, FetchRequest, FetchResponse, Offer, Transfer
 
-BYTES_PER_KILOBIT = 125
 DECODING_BYTES = 256 * 1024 * 1024
 Later = Callable[[float, Callable[[], None]], Timer]
 Put = Callable[[Event], None]
@@ -129,42 +128,42 @@ class Porter:
         if not blobs:
             done(received, whole)
             return
-        asked = blobs[: messages.MAX_OFFER_BLOBS]
 
         def answered(response: FetchResponse | None) -> None:
-            if effect.job in self._cancelled:
-                return
-            if response is None or not response.offers:
-                text = response.error if response else "the registry did not answer in time"
-                retryable = response.retryable if response else True
-                self._failed(effect, text or "the registry offers nothing", retryable=retryable)
-                return
-            try:
-                some = [offers.require_sane(o, encodings.DECODABLE, None) for o in response.offers]
-            except InvalidError as error:
-                self._failed(effect, str(error), retryable=False)
+            some = self._offers(effect, response)
+            if not some or effect.job in self._cancelled:
                 return
             size = sum(offer.encoded_size for offer in some)
             full = sum(offer.whole_size or offer.encoded_size for offer in some)
             self.downloaded_bytes += size
-            brought = {offer.blob for offer in some}
-            left = tuple(blob for blob in blobs if blob not in brought)
-            self._later(
-                size / self._bytes_per_s,
-                lambda: self._want(
-                    effect, left, done, received=received + size, whole=whole + full
-                ),
-            )
+            left = tuple(blob for blob in blobs if all(blob != offer.blob for offer in some))
+            sums = {"received": received + size, "whole": whole + full}
+            self._later(size / self._bytes_per_s, lambda: self._want(effect, left, done, **sums))
 
         request = FetchRequest(
             secrets.token_hex(8),
-            asked,
+            blobs[: messages.MAX_OFFER_BLOBS],
             encodings.DECODABLE,
             bundle=effect.bundle,
             held=tuple(self._disk.held[: messages.MAX_HELD_BUNDLES]),
             memory_bytes=DECODING_BYTES,
         )
         self._radio.question(request, answered)
+
+    def _offers(self, effect: effects.Fetch, response: FetchResponse | None) -> list[Offer]:
+        """Return what is offered; nothing, and the job has failed, if there is nothing."""
+        if response is None:
+            self._failed(effect, "the registry did not answer in time", retryable=True)
+            return []
+        if not response.offers:
+            text = response.error or "the registry offers nothing"
+            self._failed(effect, text, retryable=response.retryable)
+            return []
+        try:
+            return [offers.require_sane(one, encodings.DECODABLE, None) for one in response.offers]
+        except InvalidError as error:
+            self._failed(effect, str(error), retryable=False)
+            return []
 
     def _failed(self, effect: effects.Fetch, text: str, *, retryable: bool) -> None:
         if effect.job not in self._cancelled:

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from edge_agent import enrol
-from edge_agent.simulation.device import FACTS, Device
+from edge_agent.simulation.device import Device
+from edge_agent.simulation.life import FACTS
 from edge_agent.simulation.loop import Loop
 from edge_agent.simulation.shelf import Shelf
 from runtime import topics
