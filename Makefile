@@ -9,9 +9,10 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup parts demo test check fix bench bench-delta bench-fleet bench-serve test-matrix reference protos clean
+.PHONY: help setup parts demo test check fix bench bench-delta bench-serve test-matrix reference protos arm64 clean
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 setup: .venv/installed ## make .venv with everything (needs Python 3.11 or newer)
 
@@ -61,6 +62,8 @@ bench-serve: setup ## measure the inference server against floors and other serv
 
 bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (15 minutes)
 	python tests/benchmarks/bench_fleet.py $(ARGS)
+arm64: setup ## prove that a device with arm64 finds a wheel of everything (asks the package index)
+	python scripts/check_arm64_wheels.py $(ARGS)
 
 bench-delta: setup parts ## measure updates against xdelta3, bsdiff and zstd --patch-from
 	python tests/benchmarks/bench_delta.py $(ARGS)

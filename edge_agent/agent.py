@@ -14,6 +14,7 @@ import queue
 
 from edge_agent import assembly, facts
 from edge_agent.assembly import Place
+from edge_agent.host.proving import Proving
 from edge_agent.journal import Journal
 from edge_agent.mind import events, states
 from edge_agent.mind.events import Event, News
@@ -44,9 +45,11 @@ class Agent:
         clock: Clock | None = None,
         troubles: dict[str, str] | None = None,
         notifier: Notifier | None = None,
+        proving: Proving | None = None,
     ) -> None:
         """Start nothing yet. `troubles` are what was wrong before, by what they are about."""
         self._uplink, self._notifier = uplink, notifier or Notifier()
+        self._proving = proving or Proving(None)
         self._queue: queue.SimpleQueue[Event | News] = queue.SimpleQueue()
         journal, clock = Journal(files.make_directory(place.data)), clock or SystemClock()
         files.sweep_temporaries(place.data)
@@ -78,6 +81,10 @@ class Agent:
         """Have `run` end in peace; returns at once, safe in a signal handler."""
         self._queue.put(events.StopAsked())
 
+    def begin_again(self) -> None:
+        """Have `run` end for a fresh process to begin; safe in a signal handler."""
+        self._remote.restarting.agent()
+
     def run(self) -> None:
         """Run until `stop`."""
         parts = self._parts
@@ -101,6 +108,7 @@ class Agent:
         try:
             while self._turn():
                 self._notifier.alive()
+                self._proving.look(linked=self._uplink.connected)
         finally:
             if not self.begins_again:
                 self._notifier.stopping()
@@ -111,7 +119,7 @@ class Agent:
     def _turn(self) -> bool:
         """Handle the next thing that happens; return False when it is time to end."""
         try:
-            item = self._queue.get(timeout=self._notifier.within(self._owner.wait_s()))
+            item = self._queue.get(timeout=self._sleep_s())
         except queue.Empty:
             item = None
         if isinstance(item, events.StopAsked):
@@ -120,6 +128,10 @@ class Agent:
             self._owner.handle(item)
         self._owner.tick()
         return True
+
+    def _sleep_s(self) -> float | None:
+        """Return how long nothing has to be done; None: until something happens."""
+        return self._notifier.within(self._proving.within(self._owner.wait_s()))
 
     def _bundles_in_use(self) -> set[Digest]:
         return self._owner.bundles_in_use()

@@ -1,5 +1,6 @@
 """`packhorse-agent run`: one agent, from its settings to its end."""
 
+import json
 import logging
 import os
 import signal
@@ -12,6 +13,8 @@ from edge_agent.agent import Agent
 from edge_agent.assembly import Place
 from edge_agent.enrol import Identity
 from edge_agent.errors import NotEnrolledError
+from edge_agent.host import slots
+from edge_agent.host.proving import Proving
 from edge_agent.journal import Journal
 from edge_agent.servicemanager import Notifier
 from edge_agent.settings import AgentSettings
@@ -27,7 +30,7 @@ NOBODY = DeviceId("not-enrolled")
 
 
 def run(data: Path, config: Path | None) -> None:
-    """Run until SIGTERM or SIGINT, or begin again as a fresh process if that is asked for.
+    """Run until SIGTERM or SIGINT; at SIGHUP, or when asked from afar, begin as a fresh process.
 
     Raises InvalidError for settings that are wrong, NotEnrolledError, InUseError.
     """
@@ -43,16 +46,22 @@ def run(data: Path, config: Path | None) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: agent.begin_again())
         agent.run()
     if agent.begins_again:
         _begin_again()
 
 
 def _begin_again() -> None:
-    """Replace this process by a new one with the same command line, number and parent."""
+    """Replace this process by a new one with the same command line, number and parent.
+
+    The launcher's, if that has started this one: it knows which version is to run.
+    """
     log.info("agent begins again")
     logging.shutdown()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own
+    launched = os.environ.get(slots.LAUNCH)
+    argv = json.loads(launched) if launched else [sys.executable, *sys.orig_argv[1:]]
+    os.execv(argv[0], argv)  # noqa: S606 - our own
 
 
 def make(data: Path, chosen: AgentSettings) -> Agent:
@@ -70,9 +79,11 @@ def make(data: Path, chosen: AgentSettings) -> Agent:
     why = f"identity: {damage or 'identity.json is missing'}: enrol this device again"
     log.error("no identity, the registry is out of reach", extra={"reason": why})
     device = DeviceId(saved.desired.device) if saved.desired else NOBODY
-    place, troubles = Place(data, device), {"identity": why}
-    notifier = Notifier.of(os.environ)
-    return Agent(place, chosen, NoUplink(why), troubles=troubles, notifier=notifier)
+    notifier, proving = Notifier.of(os.environ), Proving.of(os.environ)
+    place, troubles = Place(data, device), {"identity": why, **proving.troubles()}
+    return Agent(
+        place, chosen, NoUplink(why), troubles=troubles, notifier=notifier, proving=proving
+    )
 
 
 def _enrolled(data: Path, chosen: AgentSettings, identity: Identity) -> Agent:
@@ -100,4 +111,6 @@ def _enrolled(data: Path, chosen: AgentSettings, identity: Identity) -> Agent:
         heartbeat_s=chosen.heartbeat_s,
         reconnect_most_s=chosen.reconnect_most_s,
     )
-    return Agent(place, chosen, uplink, notifier=Notifier.of(os.environ))
+    notifier, proving = Notifier.of(os.environ), Proving.of(os.environ)
+    troubles = proving.troubles()
+    return Agent(place, chosen, uplink, troubles=troubles, notifier=notifier, proving=proving)

@@ -17,8 +17,8 @@ from edge_agent.mind.turn import Limits
 from runtime.errors import InvalidError
 
 PREFIX = "PACKHORSE_AGENT_"
-NOT_FIELDS = frozenset({"DATA", "CONFIG", "TOKEN"})
-"""Read by the command line, not here."""
+NOT_FIELDS = frozenset({"DATA", "CONFIG", "TOKEN", "LAUNCH", "SLOTS"})
+"""Read by the command line and the launcher, not here."""
 MAX_FILE_BYTES = 256 * 1024
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """Of a remote command."""

@@ -82,7 +82,7 @@ def unknown_options(words: list[str], known: set[str]) -> str:
 
 def wrong_with_make(words: list[str]) -> str:
     """Return the targets that the Makefile does not have."""
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     return ", ".join(word for word in words if "=" not in word and word not in targets)
 
 

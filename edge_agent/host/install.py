@@ -99,10 +99,11 @@ def _is_there(user: str) -> bool:
 
 
 def _give(wish: Wish) -> None:
-    """Give what is in the data directory to the user: root may have enrolled this device."""
-    for path in (wish.data, *wish.data.rglob("*")):
-        if not path.is_symlink():
-            shutil.chown(path, wish.user, wish.user)
+    """Give what it may write to the user: root may have enrolled this device."""
+    for top in (wish.data, *wish.writable):
+        for path in (top, *top.rglob("*")):
+            if not path.is_symlink():
+                shutil.chown(path, wish.user, wish.user)
 
 
 def _run(*argv: str) -> None:

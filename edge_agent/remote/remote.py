@@ -3,11 +3,14 @@
 The supervisor stays small: an operation's own modules are imported in its thread.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_agent.account import Account, Place
 from edge_agent.assembly import Parts
+from edge_agent.host import slots
 from edge_agent.mind.events import Event, News
 from edge_agent.remote.desk import Asked, Desk, Operation, Outcome
 from edge_agent.remote.restarting import Restarting
@@ -41,13 +44,16 @@ class Remote:
         account, telemetry = parts.account, parts.telemetry
         ring = Ring()
         restarting = Restarting(lambda: account.state, put)
-        sight = Sight(place, settings, account, telemetry, ring, clock)
+        started = os.environ.get(slots.PLACE)
+        directory = Path(started) if started else None
+        sight = Sight(place, settings, account, telemetry, ring, clock, directory)
         table: dict[str, Operation] = {
             operations.LOGS: sight.logs,
             operations.SUPPORT: sight.support,
             operations.INFER: sight.infer,
             operations.EXEC: sight.execute,
             operations.RESTART: restarting,
+            operations.UPDATE: lambda asked: sight.update(asked, restarting.agent),
         }
         wanted: tuple[str, ...] = settings.remote_operations
         allowed = {kind: do for kind, do in table.items() if kind in wanted}
@@ -64,6 +70,8 @@ class Sight:
     telemetry: TelemetryPath
     ring: Ring
     clock: Clock
+    slots: Path | None = None
+    """Where the launcher keeps versions of the agent; None: it has not started this one."""
 
     def logs(self, asked: Asked) -> Outcome:
         """Return log lines."""
@@ -91,3 +99,16 @@ class Sight:
         logs = Logs(self.ring, self.place.data / "logs", self.clock)
         support = Support(self.place.data, self.settings, self.account.status, logs)
         return support(asked)
+
+    def update(self, asked: Asked, begin_again: Callable[[], None]) -> Outcome:
+        """Put another version of the agent on trial, and begin again with it."""
+        from edge_agent.host import update  # noqa: PLC0415 - as above
+
+        assert isinstance(asked.options, operations.UpdateOptions)
+        directory = self.slots
+        if directory is None:
+            fix = "install it on the device with `packhorse-agent install --slots VERSION`"
+            return Outcome(f"this agent does not run from slots: {fix}", ok=False)
+        version = update.begin(directory, update.Source(asked.options.version))
+        text = f"version {version} is on trial: it begins now, and goes back if it is no good"
+        return Outcome(text, facts={"version": version}, then=begin_again)

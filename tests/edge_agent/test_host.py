@@ -142,3 +142,28 @@ def test_a_user_that_is_none_is_told_on_one_line(
 
     assert code == 2
     assert "name a user of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["update"], 2, "name a wheel, or a version"),
+        (["update", "1.0; rm"], 2, "write a version"),
+        (["update", "1.0"], 1, "install --slots VERSION"),
+        (["install", "--self-update"], 2, "give --slots too"),
+    ],
+)
+def test_an_update_that_cannot_be_is_told_on_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    assert cli.main([*arguments, "--data", str(tmp_path / "data")]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_service_with_slots_may_count_its_starts_and_change_no_code() -> None:
+    slots = Path("/var/lib/packhorse-slots")
+    command = ("/usr/bin/python3", "-I", str(slots / "launcher.py"), str(slots), "run")
+    text = unit.render(Wish(command, DATA, writable=(slots / "state",)))
+
+    assert f"ReadWritePaths={slots}/state\n" in text
+    assert f"ExecStart={' '.join(command)} --data {DATA}\n" in text

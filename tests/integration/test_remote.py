@@ -108,6 +108,13 @@ def test_the_doctor_finds_a_connected_device_well(agent: Agent) -> None:
     assert any("from the registry's" in each["text"] for each in found["findings"])
 
 
+def test_an_agent_without_slots_is_not_updated_from_afar(fleet: Fleet, agent: Agent) -> None:
+    said = fleet.packhorse("devices", "update-agent", agent.name, "9.9")
+
+    assert said.code == 1
+    assert "install --slots VERSION" in said.complaint
+
+
 def test_the_agent_restarts_itself_in_place(fleet: Fleet, agent: Agent) -> None:
     """Without a service manager: the process is replaced and keeps its number."""
     before, life = agent.pid, fleets.says(agent)
