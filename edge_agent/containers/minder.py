@@ -284,7 +284,8 @@ class ContainerMinder:
             self._away_since = now
             log.warning("engine away", extra={"module_name": self.module, "reason": str(error)})
         self._told.engine(str(error))
-        if self._accepted or self._goal is not Goal.UP or now - self._away_since < AWAY_S:
+        waits = self._accepted or self._goal in {Goal.HELD, Goal.GONE}
+        if waits or now - self._away_since < AWAY_S:
             return None
         return End(f"the container engine does not answer: {error}", blameless=True)
 
