@@ -16,6 +16,7 @@ from edge_agent.journal import Journal
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
+from edge_agent.remote.desk import Desk
 from edge_agent.settings import AgentSettings
 from edge_agent.status import StatusServer
 from edge_agent.telemetry.outbox import Outbox
@@ -53,7 +54,7 @@ class Parts:
     status: StatusServer
     control: ControlServer
 
-    def company(self, journal: Journal, uplink: Uplink, clock: Clock) -> Company:
+    def company(self, journal: Journal, uplink: Uplink, clock: Clock, desk: Desk) -> Company:
         """Return those that the owner of the state works with."""
         return Company(
             journal,
@@ -64,6 +65,7 @@ class Parts:
             self.timers,
             clock,
             rest=memory.trim,
+            desk=desk,
         )
 
     def shut_down(self, uplink: Uplink, timeout_s: float) -> None:

@@ -4,8 +4,9 @@ PackhorseError
 ├── NotEnrolledError     this device has no identity yet        enrol it
 ├── NotRunningError      no agent has it                        start it
 ├── ControlError         the agent does not do what it was told see what it says
-└── ImageError           an image cannot be pulled now          try again
-    └── NoImageError     the image registry does not have it    give up
+├── ImageError           an image cannot be pulled now          try again
+│   └── NoImageError     the image registry does not have it    give up
+└── HostError            this machine refuses to be changed     see what it says
 """
 
 from pathlib import Path
@@ -43,3 +44,7 @@ class NoImageError(ImageError):
     """The image registry has no such image."""
 
     retryable = False
+
+
+class HostError(PackhorseError):
+    """This machine does not let itself be changed as asked."""

@@ -37,6 +37,12 @@ class HandApplied(Event, frozen=True):
     version: int
 
 
+class RestartAsked(Event, frozen=True):
+    """Somebody wants a module that answers to answer from a fresh process."""
+
+    module: str
+
+
 class LinkUp(Event, frozen=True):
     """The registry can be reached again."""
 

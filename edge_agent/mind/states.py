@@ -29,6 +29,7 @@ from edge_agent.mind.events import (
     HandApplied,
     JobFailed,
     LinkUp,
+    RestartAsked,
     SourcesStopped,
     TimerFired,
     TimerKey,
@@ -112,6 +113,8 @@ def _apply(state: State, event: Event, turn: Turn) -> State:
             state = _by_hand(state, event, turn)
         case LinkUp():
             state = replace(state, modules=tuple(_hurry(module) for module in state.modules))
+        case RestartAsked():
+            state = _on_module(state, event.module, lambda old: _restart(old, turn))
         case TimerFired():
             state = _on_module(state, event.key.module, lambda old: _timer(old, turn, event.key))
         case Fetched() | FetchProgress() | Verified() | JobFailed():
@@ -180,6 +183,13 @@ def _hurry(module: Module) -> Module:
     if module.waiting and module.stage in {Phase.FETCHING, Phase.VERIFYING}:
         return replace(module, waiting=False, retries=0)
     return module
+
+
+def _restart(module: Module, turn: Turn) -> Module:
+    """Have the process that answers end, for another to start; it is no crash of anybody's."""
+    if module.active is None or module.active.stage is not Stage.SERVING:
+        return module
+    return plan.discard(module, turn, module.active)
 
 
 def _job(
