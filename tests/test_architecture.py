@@ -36,6 +36,8 @@ EMPTY_WORDS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 SUPERVISOR_NEVER_IMPORTS = (
     "asyncio",
     "cryptography",
+    "docker",
+    "edge_agent.containers.minder",
     "httpx2",
     "numpy",
     "onnxruntime",

@@ -35,6 +35,8 @@ class Hand:
     begun_at: float | None = None
     """When it was started, or found running; None: it is not to run now."""
     streak: Streak | None = None
+    rests: bool = False
+    """It is known not to run."""
 
 
 class Crew:
@@ -97,14 +99,14 @@ class Crew:
         """Stop them all, keep them."""
         for each in reversed(self._order):
             hand = self._hands.get(each.name)
-            if hand is not None and hand.begun_at is not None:
+            if hand is not None and not hand.rests:
                 engine.stop(hand.id, grace_s=each.stop_s)
-                hand.begun_at = None
+                hand.begun_at, hand.rests = None, True
 
     def begin_anew(self) -> None:
         """Start again, without counting it, what ended while nobody could look."""
         for hand in self._hands.values():
-            hand.begun_at = None
+            hand.begun_at, hand.rests = None, False
 
     def dismiss(self, engine: "Engine", *, kill: bool) -> None:
         """Stop and remove them all, and their network."""
@@ -132,14 +134,14 @@ class Crew:
         for each in self._order:
             name = plan.name(self._origin, self.start, each.name)
             made = engine.create(name, plan.spec(each, self._origin, self.start))
-            hands[each.name] = Hand(each, made)
+            hands[each.name] = Hand(each, made, rests=True)
         self._hands = hands
 
     def _advance(self, engine: "Engine", hand: Hand, now: float) -> Verdict:
         seen = engine.container(hand.id)
         if hand.begun_at is None and seen is not None:
             seen = _begun(engine, hand, seen)
-            hand.begun_at = now
+            hand.begun_at, hand.rests = now, False
             asked = hand.spec.health is not None and hand.spec.health.port
             hand.streak = Streak(now) if asked else None
         elif hand.streak is not None and seen is not None and seen.running:

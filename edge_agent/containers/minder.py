@@ -9,6 +9,7 @@ has failed, WorkerAccepting, and at last WorkerExited. An engine that does not a
 fault: what runs is left alone, and what does not yet run is tried again without counting.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -69,7 +70,9 @@ class ContainerMinder:
         self._limits, self._printed = limits, printed
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._resting_for: ContainerMinder | None = None
-        self._loaded = self._accept = self._accepted = self._kill = False
+        self._loaded = self._accept = self._kill = False
+        self.accepted = False
+        """Whether it was told to serve, and does."""
         self._claims = False
         self._checks = 0
         self._failed = False
@@ -89,16 +92,15 @@ class ContainerMinder:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    @property
-    def accepted(self) -> bool:
-        """Say whether it was told to serve, and does."""
-        return self._accepted
+    def comes_first(self, other: "ContainerMinder") -> bool:
+        """Say whether `other` waits until this one has its containers."""
+        waiting = not self.crew.enlisted and self._goal is not Goal.GONE
+        return waiting and self.slot < other.slot
 
     def rest_for(self, other: "ContainerMinder", engine: "Engine") -> None:
         """Stop the containers until `other` has gone; the caller has the module's turn."""
-        if self._goal is not Goal.GONE:
-            self._resting_for = other
-            self.crew.rest(engine)
+        self._resting_for = other
+        self.crew.rest(engine)
 
     def release(self, other: "ContainerMinder") -> None:
         """Go on, if the containers rest for this one, which has gone."""
@@ -114,8 +116,7 @@ class ContainerMinder:
             end = End(f"the containers cannot be minded: {error}")
         self._yard.leave(self)
         if end is not None:
-            extra = {"module_name": self.module, "slot": self.slot, "reason": end.text}
-            log.info("containers ended", extra=extra)
+            log.info("containers ended", extra={"module_name": self.module, "reason": end.text})
             self._told.put(
                 events.WorkerExited(
                     self.module, self.slot, end.text, end.final, blameless=end.blameless
@@ -155,7 +156,7 @@ class ContainerMinder:
                 self._accept = True
                 self._claim()
             case Order.HOLD:
-                self._goal, self._accept, self._accepted = Goal.HELD, False, False
+                self._goal, self._accept, self.accepted = Goal.HELD, False, False
             case Order.STOP | Order.KILL:
                 self._goal, self._kill = Goal.GONE, order is Order.KILL
 
@@ -169,7 +170,7 @@ class ContainerMinder:
             return LOOK_S
         if self._goal is Goal.HELD or (self._resting_for is not None and not self._checks):
             return HELD_S
-        settled = self._accepted and not self._checks and self._failing_since is None
+        settled = self.accepted and not self._checks and self._failing_since is None
         return LOOK_S if settled or self._failed else BUSY_S
 
     def _turn(self, engine: "Engine") -> End | None:
@@ -178,7 +179,10 @@ class ContainerMinder:
             self.crew.dismiss(engine, kill=self._kill)
             return End("stopped")
         if not self.crew.enlisted:
-            self.crew.enlist(engine, {other.crew.start for other in self._yard.others(self)})
+            others = self._yard.others(self)
+            if any(other.comes_first(self) for other in others):
+                return None  # else what it is about to take over would be swept
+            self.crew.enlist(engine, {other.crew.start for other in others})
         if self._checks and self._resting_for is not None and self._resting_for.accepted:
             self._claim()  # that one is up, and can rest now for this check
         if self._goal is Goal.MADE:
@@ -208,8 +212,8 @@ class ContainerMinder:
             self._answer_checks(ok=True, text="all containers are good")
         elif now - self._since > self._limits.check_timeout_s * IN_TIME:
             self._answer_checks(ok=False, text=self._late("check", "; ".join(waiting)))
-        if self._accept and not self._accepted:
-            self._accepted = True
+        if self._accept and not self.accepted:
+            self.accepted = True
             self._told.put(events.WorkerAccepting(self.module, self.slot))
         return None
 
@@ -228,7 +232,7 @@ class ContainerMinder:
 
     def _fail(self, engine: "Engine", name: str, verdict: Verdict) -> End | None:
         """Tell what is wrong with one of them, as the mind wants to hear it at this point."""
-        serves = self._accept or self._accepted
+        serves = self._accept or self.accepted
         if not serves and not self._checks:
             # The mind will have it checked or have it serve; then it is told.
             self._tell_loaded()
@@ -268,13 +272,11 @@ class ContainerMinder:
 
     def _refused(self, error: EngineError | InvalidError) -> End:
         """Give up: the engine says no."""
-        if not self._accepted or isinstance(error, AbsentError):
+        if not self.accepted or isinstance(error, AbsentError):
             # Perhaps an image is gone: then the mind has it fetched again.
             self._told.put(events.WorkerFailed(self.module, self.slot, str(error)))
-        try:
+        with contextlib.suppress(EngineError, InvalidError):  # swept by whoever comes next
             self.crew.dismiss(self._door.engine(), kill=True)
-        except (EngineError, InvalidError) as again:
-            log.info("containers stay", extra={"module_name": self.module, "reason": str(again)})
         return End(str(error))
 
     def _engine_away(self, error: EngineUnreachableError) -> End | None:
@@ -284,7 +286,8 @@ class ContainerMinder:
             self._away_since = now
             log.warning("engine away", extra={"module_name": self.module, "reason": str(error)})
         self._told.engine(str(error))
-        if self._accepted or self._goal is not Goal.UP or now - self._away_since < AWAY_S:
+        waits = self.accepted or self._goal in {Goal.HELD, Goal.GONE}
+        if waits or now - self._away_since < AWAY_S:
             return None
         return End(f"the container engine does not answer: {error}", blameless=True)
 

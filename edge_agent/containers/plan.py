@@ -62,7 +62,8 @@ def needs_network(group: Group) -> bool:
 
 def volume(origin: Origin, called: str) -> str:
     """Return what a module's volume is called; it is the same for each version."""
-    return f"packhorse-{origin.device}-{origin.module}-{called}"
+    # "_" is in none of the names, so no two volumes have one name.
+    return f"packhorse_{origin.device}_{origin.module}_{called}"
 
 
 def spec(each: Container, origin: Origin, start: str) -> ContainerSpec:

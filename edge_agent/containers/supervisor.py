@@ -59,6 +59,10 @@ class ContainerSupervisor:
         """Say whether a slot is one of containers."""
         return slot in self._minders
 
+    def modules(self) -> set[str]:
+        """Return the modules that have containers, or had until a moment ago."""
+        return {minder.module for minder in self._minders.values()}
+
     def send(self, slot: int, message: protocol.ToWorker) -> None:
         """Tell a slot what a worker would be told; containers read no sources."""
         minder = self._minders[slot]

@@ -45,8 +45,12 @@ class Crews:
         """Have a slot end."""
         if self._containers is not None and self._containers.holds(slot):
             self._containers.stop(slot, kill=kill)
-        else:
-            self._models.stop(slot, kill=kill)
+            return
+        module = self._models.module_of(slot)
+        self._models.stop(slot, kill=kill)
+        if self._containers is not None and module in self._containers.modules():
+            # Nobody answers at its socket any more: whoever connects is to hear so at once.
+            self._models.close(module)
 
     def stop_all(self, timeout_s: float) -> None:
         """End: workers drain and end; containers run on, and are taken over by the next agent."""

@@ -85,6 +85,11 @@ class WorkerSupervisor:
         if (minder := self._minders.get(slot)) is not None:
             minder.send(message)
 
+    def module_of(self, slot: int) -> str:
+        """Return whose worker is in a slot; "": it has ended."""
+        minder = self._minders.get(slot)
+        return "" if minder is None else minder.module
+
     def stop(self, slot: int, *, kill: bool = False) -> None:
         """Have a worker end."""
         if (minder := self._minders.get(slot)) is not None:

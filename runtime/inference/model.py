@@ -68,6 +68,8 @@ class Model:
         `load_step` loads the steps of an ensemble; by default this does, all in one process.
         `graph` is the session that `index` was made from, if there is one: then it is used.
         """
+        if index.kind not in PLATFORMS:
+            raise ModelError(f"kind {index.kind} is no model: deploy it to devices")
         threads = max(1, math.ceil(index.resources.cpu or 1))
         if index.kind == "ensemble":
             return _ensemble(directory, index, load_step or Model.load)

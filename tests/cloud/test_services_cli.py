@@ -83,6 +83,22 @@ def test_a_service_is_deployed_shown_and_deleted(host: Host, run: Run) -> None:
     assert run("services", "show", host.name).code == main.NOT_FOUND
 
 
+def test_a_container_is_registered_like_a_model_and_is_no_service(
+    host: Host, run: Run, tmp_path: Path
+) -> None:
+    image = f"registry.example/camera@sha256:{'0' * 64}"
+    (tmp_path / "camera").mkdir()
+    text = f"name: camera\nkind: container\ncontainer: {{image: '{image}'}}\n"
+    (tmp_path / "camera" / "bundle.yaml").write_text(text)
+
+    assert run("models", "push", tmp_path / "camera").code == 0
+    assert "container" in run("models", "show", "camera:1", "--json").out
+    ran = run("services", "deploy", host.name, "--bundle", "camera:1", "--target", "docker")
+
+    assert ran.code == main.BAD_INPUT
+    assert "a container is no model" in ran.err
+
+
 def test_the_same_again_changes_nothing_and_says_so(host: Host, run: Run) -> None:
     deploy(run, host)
     again = deploy(run, host)

@@ -49,7 +49,7 @@ def test_the_engine_is_asked_for_what_the_bundle_says_and_restarts_nothing_itsel
         "A": "b",
     }
     assert (made.ports, made.udp_ports) == ({80: ("127.0.0.1", 8080)}, {53: ("127.0.0.1", 5353)})
-    assert made.mounts == (Mount("packhorse-dev-a-camera-data", "/data"),)
+    assert made.mounts == (Mount("packhorse_dev-a_camera_data", "/data"),)
     assert made.binds == (Bind("/srv/in", "/in", read_only=True),)
     assert made.devices == ("/dev/video0",)
     assert made.memory_mb == 64

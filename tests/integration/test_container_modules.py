@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from edge_agent.containers import plan
+from runtime import operations
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
-from runtime.messages import Phase
-from tests.support import agents, engines, imageregistry, smallimages
+from runtime.messages import Command, Phase
+from tests.support import agents, engines, imageregistry, smallimages, uplinks
 from tests.support.brokers import HOST, free_port
 from tests.support.containerboxes import Box
 from tests.support.smallimages import server, shell
@@ -89,6 +90,13 @@ def test_a_version_that_holds_a_port_stops_the_old_one_first_and_gives_way_if_it
 
     box.run(two)
     assert ask(port) == "two"
+
+    before = box.running(two)[0].id
+    asked = Command("c1", operations.RESTART, box.module)
+    uplinks.command(box.device.folder, asked)
+    box.until(lambda: uplinks.result(box.device.folder, asked) is not None, "it is restarted")
+    assert ask(port) == "two"
+    assert box.running(two)[0].id != before
 
 
 def test_a_version_that_ends_in_its_trial_is_refused_with_its_code_and_last_words(

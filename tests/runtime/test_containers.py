@@ -63,6 +63,22 @@ def test_a_port_is_not_taken_for_a_tag(reference: str, name: str, tag: str) -> N
     assert images.split_tag(reference) == (name, tag)
 
 
+def test_the_bytes_of_a_pull_are_those_of_all_its_layers() -> None:
+    layers: dict[str, tuple[int, int]] = {}
+    lines = (
+        {"id": "a", "status": "Downloading", "progressDetail": {"current": 5, "total": 10}},
+        {"id": "b", "status": "Downloading", "progressDetail": {"current": 1, "total": 7}},
+        {"id": "a", "status": "Extracting", "progressDetail": {"current": 3, "total": 10}},
+        {"id": "a", "status": "Download complete", "progressDetail": {}},
+        {"id": "c", "status": "Already exists", "progressDetail": {}},
+    )
+
+    told = [images.tally(layers, line) for line in lines]
+
+    assert told == [True, True, False, True, False]
+    assert layers == {"a": (10, 10), "b": (1, 7)}
+
+
 def test_ssh_is_called_without_questions_and_with_nothing_that_looks_like_an_option() -> None:
     argv = tunnel.command("ssh://carrier@edge-1.example:2222")
 

@@ -22,6 +22,7 @@ from cloud.registry import events, models
 from cloud.registry.serving import rows, waysin
 from cloud.registry.serving.specs import RevisionSpec, ServiceSpec
 from cloud.trust.sealing import Sealer
+from runtime.errors import InvalidError
 
 MAX_SERVICES = 1000
 
@@ -206,6 +207,7 @@ def _add_revision(
     actor: str,
     now: float,
 ) -> tables.ServiceRevision:
+    _require_model(session, version)
     row.last_number += 1
     made = tables.ServiceRevision(
         service=row.name,
@@ -226,6 +228,13 @@ def _add_revision(
     session.add(made)
     session.flush()
     return made
+
+
+def _require_model(session: Session, version: tables.Version) -> None:
+    bundle = session.get(tables.Bundle, version.bundle)
+    if bundle is not None and bundle.kind == "container":
+        fix = "a container is no model: `packhorse deploy` brings it to devices"
+        raise InvalidError("bundle", f"{version.model}:{version.number}", fix)
 
 
 def _alias(version: int | str | None) -> str | None:
