@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent import facts, vitals
-from edge_agent.mind import modules
+from edge_agent.mind import candidates
 from edge_agent.mind.states import State
 from edge_agent.status import Status
 from edge_agent.telemetry.path import TelemetryPath
@@ -79,7 +79,6 @@ class Account:
     def reported(self) -> Reported:
         """Return the device's state as it is now."""
         state, now, stats = self.state, self._clock.now(), self._telemetry.stats()
-        told = [modules.report(module) for module in state.modules]
         found = vitals.troubles(
             self._place.data,
             now=now,
@@ -91,7 +90,7 @@ class Account:
             device=self._place.device,
             generation=self.generation,
             at=now,
-            modules=tuple(report for report in told if report is not None),
+            modules=candidates.reports(state.modules),
             facts=self._facts,
             vitals={
                 **vitals.collect(self._place.data),

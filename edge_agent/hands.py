@@ -18,6 +18,7 @@ from edge_agent.telemetry.path import TelemetryPath
 from edge_agent.timers import Timers
 from edge_agent.worker import protocol
 from edge_agent.workers.supervisor import WorkerSupervisor
+from runtime.bundle.index import Check
 from runtime.clock import Clock
 from runtime.digests import Digest
 from runtime.errors import InvalidError, PackhorseError
@@ -85,6 +86,10 @@ class Hands:
                 self._workers.send(slot, protocol.Accept())
             case effects.Hold():
                 self._workers.send(slot, protocol.Hold())
+            case effects.Mirror():
+                self._mirror(effect)
+            case effects.StopMirror():
+                self._workers.send(slot, protocol.StopMirror())
             case effects.StartSources():
                 self._unstarted.add(slot)
                 self._start_sources(effect.module, slot)
@@ -94,6 +99,15 @@ class Hands:
             case effects.StopWorker():
                 self._unstarted.discard(slot)
                 self._workers.stop(slot, kill=effect.kill)
+
+    def _mirror(self, effect: effects.Mirror) -> None:
+        try:
+            check = self._releases.index(effect.candidate.bundle).check
+        except InvalidError as error:
+            # Its worker will say the same when it starts again.
+            log.warning("not mirrored", extra={"why": str(error)})
+            return
+        self._workers.mirror(effect.slot, effect, check or Check(inputs=""))
 
     def _start_worker(self, effect: effects.StartWorker) -> None:
         spec = effect.spec

@@ -60,12 +60,14 @@ class Minder:
         module: str,
         slot: int,
         memory_mb: int | None,
+        memory_limit: str = "resources.memory_mb",
         printed: CappedLog,
         hooks: Hooks,
     ) -> None:
         """Take over a child whose stdout and stderr are one pipe, and our end of its socket."""
         self.module, self.slot = module, slot
         self._child, self._control, self._memory_mb = child, control, memory_mb
+        self._memory_limit = memory_limit
         self._printed, self._hooks = printed, hooks
         self._sending = threading.Lock()
         self._received = bytearray()
@@ -184,10 +186,10 @@ class Minder:
                 self._hooks.spooled(self.module, message.dropped)
             case protocol.SourceTrouble():
                 self._hooks.source_trouble(self.module, message.source, message.text)
+            case protocol.Counted():
+                self._hooks.put(events.CandidateCounted(*place, message.counts))
             case protocol.Pong():
                 self._ponged = time.monotonic()
-            case protocol.Held():
-                pass
 
     def _note(self) -> bool:
         """Keep what the worker printed; return False once it prints no more."""
@@ -217,7 +219,8 @@ class Minder:
         if used > limit_mb * memory.MIB:
             self._is_final = True
             used_mb = used / memory.MIB
-            self._end(f"memory: used {used_mb:.0f} MiB, limit {limit_mb} MiB (resources.memory_mb)")
+            limit = f"limit {limit_mb} MiB ({self._memory_limit})"
+            self._end(f"memory: used {used_mb:.0f} MiB, {limit}")
 
     def _end(self, why: str) -> None:
         """Kill the worker, and remember the first reason for it."""
