@@ -39,6 +39,7 @@ def running(device: Device) -> Device:
     device.until_running(device.directory / "first")
     assert device.process is not None
     agent = psutil.Process(device.process.pid)
+    device.until(lambda: device.module().candidate is None, "no candidate is wanted")
     device.until(lambda: len(agent.children()) == 1, "one worker is left")
     return device
 
@@ -51,22 +52,18 @@ def want(device: Device, beside: Path, **rules: object) -> None:
     device.want(device.directory / "first", candidate=made)
 
 
-def told(device: Device) -> CandidateReport:
-    """Return what the agent says of the candidate."""
-    found = device.module().candidate
-    assert found is not None
-    return found
-
-
 def until(device: Device, state: str) -> CandidateReport:
     """Wait until the candidate is in a state."""
 
+    seen: list[CandidateReport] = []
+
     def holds() -> bool:
         found = device.module().candidate
+        seen[:] = [] if found is None else [found]
         return found is not None and found.state == state
 
     device.until(holds, f"the candidate is {state}")
-    return told(device)
+    return seen[0]
 
 
 def answer_of(device: Device) -> object:
