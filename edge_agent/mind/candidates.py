@@ -69,6 +69,9 @@ def _settle_one(
     by_name: dict[str, Module], name: str, desired: ModuleSpec | None, turn: Turn, want: Want
 ) -> None:
     module, trial_name = by_name[name], trialnames.of(name)
+    if module.promoted is not None and not _is_promoted(module):
+        # Nobody asks for it any more; whoever does again has it measured again.
+        module = by_name[name] = replace(module, promoted=None, judged=None)
     trial = by_name.get(trial_name)
     refused = modules.refusal(module, module.wanted) if module.wanted is not None else None
     if refused is not None and _is_promoted(module):

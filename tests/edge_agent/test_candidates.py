@@ -86,6 +86,21 @@ def test_a_promotion_survives_a_kill_and_a_newer_word_about_something_else() -> 
     assert told(world).state == "promoted"
 
 
+def test_a_candidate_that_is_no_longer_asked_for_is_measured_again_when_it_is() -> None:
+    world = measuring()
+    count(world, ENOUGH)
+    world.run()
+    world.want(worlds.spec("a"))
+    world.run()
+    before = world.answering()
+
+    world.want(wish())
+    world.run()
+
+    assert (before, world.answering()) == ({"a"}, {"a"})
+    assert told(world).state == "measuring"
+
+
 def test_a_candidate_that_is_promoted_by_hand_waits_for_the_hand() -> None:
     world = measuring(promote=Promote.BY_HAND)
 
