@@ -54,7 +54,6 @@ def want(device: Device, beside: Path, **rules: object) -> None:
 
 def until(device: Device, state: str) -> CandidateReport:
     """Wait until the candidate is in a state."""
-
     seen: list[CandidateReport] = []
 
     def holds() -> bool:
