@@ -101,7 +101,7 @@ def assemble(
     )
     about, timers = facts.collect(), Timers()
     workers = _workers(place, settings, listeners, telemetry, put, about=about)
-    releases = Releases(place.data, about)
+    releases = Releases(place.data, about, engine_cap_bytes=settings.engine_cap_mb * memory.MIB)
     porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put)
     hands = Hands(
         releases=releases,

@@ -107,6 +107,12 @@ class WorkerLoaded(WorkerEvent, frozen=True):
     """The model is in memory."""
 
 
+class WorkerWarming(WorkerEvent, frozen=True):
+    """It builds an engine for this board, which may take long."""
+
+    text: str
+
+
 class WorkerChecked(WorkerEvent, frozen=True):
     """The bundle's own check has run."""
 

@@ -48,6 +48,8 @@ class Worker(msgspec.Struct, frozen=True):
     spec: ModuleSpec
     stage: Stage = Stage.STARTING
     reading: Reading = Reading.OFF
+    warming: bool = False
+    """It builds an engine while it loads."""
 
 
 class Link(msgspec.Struct, frozen=True):

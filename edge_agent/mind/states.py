@@ -18,7 +18,7 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edge_agent.mind import candidates, effects, faults, modules, plan, trialnames
+from edge_agent.mind import candidates, effects, faults, modules, plan, trialnames, warming
 from edge_agent.mind.effects import Effect
 from edge_agent.mind.events import (
     Boot,
@@ -40,6 +40,7 @@ from edge_agent.mind.events import (
     WorkerExited,
     WorkerFailed,
     WorkerLoaded,
+    WorkerWarming,
 )
 from edge_agent.mind.modules import Module, Reading, Saved, Stage, Worker
 from edge_agent.mind.turn import Limits, Turn
@@ -228,11 +229,9 @@ def _timer(module: Module, turn: Turn, key: TimerKey) -> Module:
 
 def _too_late(module: Module, turn: Turn, key: TimerKey) -> Module:
     expected = {"start": Stage.STARTING, "check": Stage.CHECKING}[key.kind]
-    limit_s = {"start": turn.limits.start_timeout_s, "check": turn.limits.check_timeout_s}[key.kind]
-    what = {"start": "the model did not load", "check": "the check did not end"}[key.kind]
     for worker in (module.active, module.candidate):
         if worker is not None and worker.slot == key.slot and worker.stage is expected:
-            text = f"{what} within {limit_s:g} s ({key.kind}_timeout_s)"
+            text = warming.too_late(worker, turn.limits)
             return faults.worker_failed(module, turn, worker, text)
     return module
 
@@ -249,7 +248,9 @@ def _worker(module: Module, turn: Turn, event: WorkerEvent) -> Module:
         case WorkerFailed() if worker not in module.leaving:
             module = faults.worker_failed(module, turn, worker, event.text)
         case WorkerLoaded() if worker.stage is Stage.STARTING:
-            module = modules.replace_worker(module, replace(worker, stage=Stage.READY))
+            module = warming.over(module, worker)
+        case WorkerWarming():
+            module = warming.heard(module, turn, worker, event.text)
         case WorkerChecked() if worker is module.candidate and event.ok:
             module = plan.switch(module, turn, worker)
         case WorkerChecked() if worker is module.candidate:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.telemetry.spool import SpoolWriter
-from edge_agent.worker import admission, protocol, rank, sources
+from edge_agent.worker import admission, engines, protocol, rank, sources
 from edge_agent.worker.capture import Recorder
 from edge_agent.worker.protocol import FromWorker, Start
 from edge_agent.worker.pump import Pump
@@ -182,8 +182,10 @@ class Worker:
         index = variants.seen_by(whole, order.facts)
         admission.admit(directory, index, order.allow)
         rank.take(order.candidate, index.resources.memory_mb)
-        model = Model.load(directory, index)
-        measured = measuring.measure(model, measuring.sample(model.signature, directory, index))
+        with engines.prepared(order, directory, index, self._tell_warming) as place:
+            model = Model.load(directory, index, engines=place)
+            sample = measuring.sample(model.signature, directory, index)
+            measured = measuring.measure(model, sample)
         recorder = Recorder(
             SpoolWriter(Path(order.spool_directory)), order, SystemClock(), self._tell_spooled
         )
@@ -258,6 +260,9 @@ class Worker:
         if self._loaded is None:
             raise errors.InvalidError("order", "no Start yet", "the agent speaks another protocol")
         return self._loaded
+
+    def _tell_warming(self, text: str) -> None:
+        self._say_soon(protocol.Warming(text))
 
     def _tell_counted(self, counts: Counts) -> None:
         self._say_soon(protocol.Counted(counts))

@@ -2,6 +2,7 @@
 
     agent                     worker
       Start ────────────────►
+            ◄──────────────── Warming             (now and then) an engine is being built
             ◄──────────────── Loaded | Failed
       RunCheck ─────────────►
             ◄──────────────── Checked
@@ -62,6 +63,8 @@ class Start(ToWorker, frozen=True):
     """What chooses among the bundle's variants."""
     candidate: Candidate | None = None
     """This is a module's candidate: it answers that module's worker, and nobody else."""
+    engines_directory: str = ""
+    """Where engines that TensorRT builds are kept; empty: nowhere."""
 
 
 class RunCheck(ToWorker, frozen=True):
@@ -107,6 +110,12 @@ class Ping(ToWorker, frozen=True):
 
 class Stop(ToWorker, frozen=True):
     """Drain and exit."""
+
+
+class Warming(FromWorker, frozen=True):
+    """The model's engine is being built, so that loading takes longer."""
+
+    text: str
 
 
 class Loaded(FromWorker, frozen=True):
@@ -180,7 +189,8 @@ AnyToWorker = (
     | Stop
 )
 AnyFromWorker = (
-    Loaded
+    Warming
+    | Loaded
     | Failed
     | Checked
     | Accepting

@@ -169,27 +169,18 @@ class Minder:
         return frame
 
     def _handle(self, message: protocol.AnyFromWorker) -> None:
-        place = (self.module, self.slot)
         match message:
-            case protocol.Loaded():
-                self._hooks.put(events.WorkerLoaded(*place))
-            case protocol.Failed():
-                self._hooks.put(events.WorkerFailed(*place, message.text or message.kind))
-            case protocol.Checked():
-                self._hooks.put(events.WorkerChecked(*place, message.ok, message.text))
             case protocol.Accepting():
                 self._ponged, self._serving = time.monotonic(), True
-                self._hooks.put(events.WorkerAccepting(*place))
-            case protocol.SourcesStopped():
-                self._hooks.put(events.SourcesStopped(*place))
+                self._hooks.put(events.WorkerAccepting(self.module, self.slot))
             case protocol.Spooled():
                 self._hooks.spooled(self.module, message.dropped)
             case protocol.SourceTrouble():
                 self._hooks.source_trouble(self.module, message.source, message.text)
-            case protocol.Counted():
-                self._hooks.put(events.CandidateCounted(*place, message.counts))
             case protocol.Pong():
                 self._ponged = time.monotonic()
+            case _ if (event := _event(message, self.module, self.slot)) is not None:
+                self._hooks.put(event)
 
     def _note(self) -> bool:
         """Keep what the worker printed; return False once it prints no more."""
@@ -261,6 +252,25 @@ class Minder:
             how = f"the worker ended with code {code}"
         said = captured.last_line(self._tail)
         return f"{how}: {said}" if said else how
+
+
+def _event(message: protocol.AnyFromWorker, module: str, slot: int) -> Event | None:
+    """Return what a worker says as the mind hears it; None: that is not the mind's."""
+    event: Event | None = None
+    match message:
+        case protocol.Warming():
+            event = events.WorkerWarming(module, slot, message.text)
+        case protocol.Loaded():
+            event = events.WorkerLoaded(module, slot)
+        case protocol.Failed():
+            event = events.WorkerFailed(module, slot, message.text or message.kind)
+        case protocol.Checked():
+            event = events.WorkerChecked(module, slot, message.ok, message.text)
+        case protocol.SourcesStopped():
+            event = events.SourcesStopped(module, slot)
+        case protocol.Counted():
+            event = events.CandidateCounted(module, slot, message.counts)
+    return event
 
 
 def _signal_name(number: int) -> str:

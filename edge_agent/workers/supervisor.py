@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_agent.bundles import engines
 from edge_agent.mind import effects, events, trialnames
 from edge_agent.worker import protocol
 from edge_agent.workers.captured import CappedLog
@@ -76,6 +77,7 @@ class WorkerSupervisor:
                 listener_fds=tuple(listener.fileno() for listener in listeners),
                 allow=self._allow,
                 facts=self._facts,
+                engines_directory=str(self._data / engines.DIRECTORY),
                 candidate=spec.candidate if trialnames.is_trial(spec.name) else None,
             ),
         )
