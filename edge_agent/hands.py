@@ -11,14 +11,14 @@ from pathlib import Path
 
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
-from edge_agent.mind import effects, events
+from edge_agent.mind import effects, events, trialnames
 from edge_agent.mind.effects import Effect
 from edge_agent.mind.events import SOURCES, TimerKey
 from edge_agent.telemetry.path import TelemetryPath
 from edge_agent.timers import Timers
 from edge_agent.worker import protocol
-from edge_agent.workers.supervisor import WorkerSupervisor
-from runtime.bundle.index import Check
+from edge_agent.workers.crews import Crews
+from runtime.bundle.index import Check, Index
 from runtime.clock import Clock
 from runtime.digests import Digest
 from runtime.errors import InvalidError, PackhorseError
@@ -29,6 +29,13 @@ DRAIN_S = 3.0
 DRAIN_AGAIN_S = 1.0
 
 
+def _require_model(index: Index) -> None:
+    """Raise InvalidError unless a candidate's bundle can be compared with a model."""
+    if index.container is not None:
+        fix = "it is a container, which answers no inference: name a model"
+        raise InvalidError("candidate", index.name, fix)
+
+
 class Hands:
     """Everything that can be done to this device."""
 
@@ -37,7 +44,7 @@ class Hands:
         *,
         releases: Releases,
         porter: Porter,
-        workers: WorkerSupervisor,
+        workers: Crews,
         telemetry: TelemetryPath,
         timers: Timers,
         clock: Clock,
@@ -111,6 +118,8 @@ class Hands:
         spec = effect.spec
         try:
             index = self._releases.index(spec.bundle)
+            if trialnames.is_trial(spec.name):
+                _require_model(index)
         except InvalidError as error:
             self._put(events.WorkerFailed(effect.module, effect.slot, str(error)))
             self._put(events.WorkerExited(effect.module, effect.slot, str(error)))

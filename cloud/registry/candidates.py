@@ -16,6 +16,7 @@ from runtime.errors import InvalidError
 from runtime.messages import ModuleSpec
 
 FIELD = "candidate"
+CONTAINER = "container"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ def resolve(session: Session, wish: CandidateWish | None, own: tables.Version) -
         named = f"{version.model}:{version.number}"
         fix = "it is what the deployment runs: name another version"
         raise InvalidError(FIELD, named, fix)
+    for each in (version, own):
+        bundle = session.get(tables.Bundle, each.bundle)
+        if bundle is not None and bundle.kind == CONTAINER:
+            named = f"{each.model}:{each.number}"
+            fix = "it is a container, which answers no inference: candidates are for models"
+            raise InvalidError(FIELD, named, fix)
     made = Candidate(
         bundle=Digest(version.bundle),
         model=version.model,

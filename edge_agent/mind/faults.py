@@ -4,6 +4,7 @@ what fails                       consequence
 ──────────────────────────────   ───────────────────────────────────────────────────────────
 network, disk, damaged bytes     tried again for ever, ever more slowly
 load, check, limit, time-out     the candidate's bundle is refused; the old version runs on
+the container engine is away     tried again for ever; nothing is held against the bundle
 candidate dies without a word    tried again; refused after `crash_limit` deaths
 worker dies while the one        the old one takes the traffic back at once; the new one is
 before is still warm             tried again; refused after `crash_limit` crashes
@@ -16,11 +17,13 @@ anything of a shadow or canary   that is ended and refused; its module never not
 from msgspec.structs import replace
 
 from edge_agent.mind import effects, modules, plan, trialnames
-from edge_agent.mind.events import JobFailed, TimerKey
+from edge_agent.mind.events import JobFailed, TimerKey, WorkerExited
 from edge_agent.mind.modules import Module, Worker
 from edge_agent.mind.turn import Turn
 from runtime.messages import ModuleSpec, Phase
 
+BLAMELESS_S = 5.0
+"""Before another try of what failed through no fault of its own."""
 REBOOTED = "the device restarted while it was being tried"
 
 
@@ -69,16 +72,21 @@ def worker_failed(module: Module, turn: Turn, worker: Worker, text: str) -> Modu
     return module
 
 
-def worker_exited(module: Module, turn: Turn, worker: Worker, text: str, *, final: bool) -> Module:
+def worker_exited(module: Module, turn: Turn, worker: Worker, event: WorkerExited) -> Module:
     """Deal with a process that has ended."""
-    before, module = module, plan.without(module, worker.slot)
-    if trialnames.is_trial(module.name) and worker not in before.leaving:
-        return refuse(replace(module, running=None), turn, worker.spec, text)
+    before, module, text = module, plan.without(module, worker.slot), event.text
+    if trialnames.is_trial(module.name):
+        return _trial_exited(module, turn, worker, text, told=worker in before.leaving)
     if _is(before.candidate, worker):
-        if final:
-            return refuse(module, turn, worker.spec, text)
-        return _candidate_lost(module, turn, worker.spec, text)
+        if event.blameless and not event.final:
+            turn.do(effects.SetTimer(TimerKey(module.name, "retry"), BLAMELESS_S))
+            again = replace(module, stage=Phase.STAGED, waiting=True, trying=None)
+            return replace(again, trouble=text)
+        return _candidate_lost(module, turn, worker.spec, text, final=event.final)
     if _is(before.active, worker):
+        if event.blameless:
+            turn.do(effects.SetTimer(TimerKey(module.name, "restart"), BLAMELESS_S))
+            return replace(module, resting=True, trouble=module.trouble or text)
         return _active_lost(module, turn, worker.spec, text)
     return module
 
@@ -108,7 +116,16 @@ def device_restarted(module: Module, turn: Turn) -> Module:
     return module
 
 
-def _candidate_lost(module: Module, turn: Turn, spec: ModuleSpec, text: str) -> Module:
+def _trial_exited(module: Module, turn: Turn, worker: Worker, text: str, *, told: bool) -> Module:
+    """Refuse a shadow or canary that has ended without being told to."""
+    return module if told else refuse(replace(module, running=None), turn, worker.spec, text)
+
+
+def _candidate_lost(
+    module: Module, turn: Turn, spec: ModuleSpec, text: str, *, final: bool
+) -> Module:
+    if final:
+        return refuse(module, turn, spec, text)
     module = _count(module, turn, spec, text)
     if _looping(module, turn, spec):
         return refuse(module, turn, spec, modules.blame_of(module, spec).reason)
