@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_agent import facts, vitals
-from edge_agent.mind import modules
+from edge_agent.mind import candidates
 from edge_agent.mind.states import State
 from edge_agent.status import Status
 from edge_agent.telemetry.path import TelemetryStats
@@ -96,14 +96,13 @@ class Account:
     def reported(self) -> Reported:
         """Return the device's state as it is now."""
         state, now, stats = self.state, self._clock.now(), self._telemetry.stats()
-        told = [modules.report(module) for module in state.modules]
         found = self._board_troubles(now)
         found += [*self._troubles.values(), *self._listeners.troubles(), *stats.troubles]
         return Reported(
             device=self._place.device,
             generation=self.generation,
             at=now,
-            modules=tuple(report for report in told if report is not None),
+            modules=candidates.reports(state.modules),
             facts=self._facts,
             vitals={
                 **self._vitals(),

@@ -104,7 +104,7 @@ def assemble(
         troubles=troubles,
     )
     about, timers = facts.collect(), Timers()
-    releases = Releases(place.data, about)
+    releases = Releases(place.data, about, engine_cap_bytes=settings.engine_cap_mb * memory.MIB)
     crews = _crews(place, settings, listeners, telemetry, put, about=about)
     porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put, crews.room)
     hands = Hands(

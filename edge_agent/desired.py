@@ -4,7 +4,8 @@ import math
 import re
 from collections import Counter
 
-from runtime import digests, messages
+from runtime import candidates, digests, messages
+from runtime.candidates import Candidate
 from runtime.errors import InvalidError
 from runtime.messages import Desired, ModuleSpec
 
@@ -49,12 +50,22 @@ def _check(spec: ModuleSpec) -> None:
     for name, number in (("version", spec.version), ("attempt", spec.attempt)):
         if not 0 <= number < MAX_NUMBER:
             raise InvalidError(f"{field}.{name}", number, "give 0 or more")
+    if spec.candidate is not None:
+        _check_candidate(f"{field}.candidate", spec.candidate)
     _within(f"{field}.soak_s", spec.soak_s, MAX_SOAK_S)
     _within(f"{field}.capture.inputs", spec.capture.inputs, 1.0)
     sources = spec.sources or ()
     if len(sources) > MAX_SOURCES or any(len(source) > MAX_SOURCE_CHARS for source in sources):
         fix = f"at most {MAX_SOURCES} of {MAX_SOURCE_CHARS} characters each"
         raise InvalidError(f"{field}.sources", len(sources), fix)
+
+
+def _check_candidate(field: str, candidate: Candidate) -> None:
+    digests.parse(candidate.bundle, f"{field}.bundle")
+    if len(candidate.model) > MAX_TEXT_CHARS:
+        fix = f"at most {MAX_TEXT_CHARS} characters"
+        raise InvalidError(f"{field}.model", candidate.model, fix)
+    candidates.check(candidate, field)
 
 
 def _within(field: str, value: float, most: float) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
-from edge_agent.mind import effects, events
+from edge_agent.mind import effects, events, trialnames
 from edge_agent.mind.effects import Effect
 from edge_agent.mind.events import SOURCES, TimerKey
 from edge_agent.telemetry.path import TelemetryPath
 from edge_agent.timers import Timers
 from edge_agent.worker import protocol
 from edge_agent.workers.crews import Crews
+from runtime.bundle.index import Check, Index
 from runtime.clock import Clock
 from runtime.digests import Digest
 from runtime.errors import InvalidError, PackhorseError
@@ -26,6 +27,13 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 3.0
 DRAIN_AGAIN_S = 1.0
+
+
+def _require_model(index: Index) -> None:
+    """Raise InvalidError unless a candidate's bundle can be compared with a model."""
+    if index.container is not None:
+        fix = "it is a container, which answers no inference: name a model"
+        raise InvalidError("candidate", index.name, fix)
 
 
 class Hands:
@@ -83,6 +91,10 @@ class Hands:
                 self._workers.send(slot, protocol.Accept())
             case effects.Hold():
                 self._workers.send(slot, protocol.Hold())
+            case effects.Mirror():
+                self._mirror(effect)
+            case effects.StopMirror():
+                self._workers.send(slot, protocol.StopMirror())
             case effects.StartSources():
                 self._unstarted.add(slot)
                 self._start_sources(effect.module, slot)
@@ -93,10 +105,21 @@ class Hands:
                 self._unstarted.discard(slot)
                 self._workers.stop(slot, kill=effect.kill)
 
+    def _mirror(self, effect: effects.Mirror) -> None:
+        try:
+            check = self._releases.index(effect.candidate.bundle).check
+        except InvalidError as error:
+            # Its worker will say the same when it starts again.
+            log.warning("not mirrored", extra={"why": str(error)})
+            return
+        self._workers.mirror(effect.slot, effect, check or Check(inputs=""))
+
     def _start_worker(self, effect: effects.StartWorker) -> None:
         spec = effect.spec
         try:
             index = self._releases.index(spec.bundle)
+            if trialnames.is_trial(spec.name):
+                _require_model(index)
         except InvalidError as error:
             self._put(events.WorkerFailed(effect.module, effect.slot, str(error)))
             self._put(events.WorkerExited(effect.module, effect.slot, str(error)))

@@ -60,6 +60,10 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A worker that has served this long is stable."""
     start_timeout_s: Seconds = 120.0
     """A model that has not loaded after this is refused."""
+    engine_timeout_s: Seconds = 3600.0
+    """A model for which TensorRT builds an engine on this board may load for so long."""
+    engine_cap_mb: Megabytes = 2048
+    """What engines of bundles that are no longer here may use of the disk, with all others."""
     check_timeout_s: Seconds = 120.0
     """A check that has not ended after this has failed."""
     outbox_cap_mb: Annotated[int, Meta(ge=8, le=1_000_000)] = 128
@@ -99,6 +103,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             stable_s=self.stable_s,
             start_timeout_s=self.start_timeout_s,
             check_timeout_s=self.check_timeout_s,
+            engine_timeout_s=self.engine_timeout_s,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from runtime.candidates import Candidate, CandidateReport
 from runtime.digests import Digest
 from runtime.errors import InvalidError
 
@@ -65,6 +66,8 @@ class ModuleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     capture: Capture = Capture()
     soak_s: float = 30.0
     """How long the version before stays warm after a switch, in seconds."""
+    candidate: Candidate | None = None
+    """What runs beside it to be measured; agents that do not know it run without."""
 
 
 class Desired(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,6 +132,8 @@ class ModuleReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often its worker was started again after a crash."""
     transfer: Transfer | None = None
     """Of the wanted bundle, once it was fetched; None: not fetched in this life of the agent."""
+    candidate: CandidateReport | None = None
+    """What runs beside it to be measured. Once promoted, it is the wanted bundle on this device."""
 
 
 class Reported(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ import typer
 from cloud.cli.main import app
 from edge_agent import cli
 from runtime import __main__ as runtime_program
-from runtime import batches, messages
+from runtime import batches, candidates, messages
 from runtime.bundle import index, parts
 from runtime.messages import Phase
 from runtime.topics import Channel, DeviceId, every_device, render
@@ -188,6 +188,9 @@ def test_every_topic_is_in_the_specification(channel: Channel) -> None:
         (messages.ModuleSpec, "manifest"),
         (messages.Reported, "manifest"),
         (messages.ModuleReport, "manifest"),
+        (candidates.Candidate, "candidates"),
+        (candidates.Gate, "candidates"),
+        (candidates.CandidateReport, "candidates"),
         (messages.FetchRequest, "mqtt"),
         (messages.FetchResponse, "mqtt"),
         (messages.Offer, "mqtt"),

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 
 from cloud import schema, shapes, tables
@@ -17,9 +18,11 @@ from cloud.api.dependencies import (
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
 from cloud.registry import deployments
+from cloud.registry.candidates import CandidateWish
 from cloud.registry.deployments import Wish
 from cloud.registry.explain import DeviceState
 from runtime import messages
+from runtime.candidates import Gate, Mode, Promote
 from runtime.errors import InvalidError
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=Route)
@@ -42,6 +45,7 @@ def create(
         capture=messages.Capture(outputs=body.capture.outputs, inputs=body.capture.inputs),
         soak_s=body.soak_s,
         name=body.name,
+        candidate=_candidate(body.candidate),
     )
     return _deployment(deployments.create(session, wish, actor=actor, now=services.clock.now()))
 
@@ -116,6 +120,38 @@ def retry(
     return answered(_deployment(row), row.revision)
 
 
+@router.post("/{deployment}/promote")
+def promote(
+    *,
+    deployment: str,
+    session: WriteSession,
+    services: ServicesDep,
+    actor: ActorDep,
+    unchanged: UnchangedDep,
+    answered: AnsweredDep,
+) -> shapes.Deployment:
+    """Make the candidate the version on every device; those that have it swap without a gap."""
+    unchanged(deployments.get(session, deployment).revision)
+    now = services.clock.now()
+    row = deployments.promote(session, deployment, actor=actor, now=now)
+    return answered(_deployment(row), row.revision)
+
+
+def _candidate(body: shapes.NewCandidate | None) -> CandidateWish | None:
+    if body is None:
+        return None
+    return CandidateWish(
+        model=body.model,
+        version=body.version,
+        mode=Mode(body.mode),
+        fraction=body.fraction,
+        cpu=body.cpu,
+        memory_mb=body.memory_mb,
+        gate=Gate(**body.gate.model_dump()),
+        promote=Promote(body.promote),
+    )
+
+
 def _sequence(cursor: str | None) -> int | None:
     if cursor is None:
         return None
@@ -137,6 +173,7 @@ def _deployment(row: tables.Deployment) -> shapes.Deployment:
         sources=row.sources,
         capture=shapes.Capture.model_validate(row.capture),
         soak_s=row.soak_s,
+        candidate=row.candidate and shapes.Candidate.model_validate(row.candidate),
         attempt=row.attempt,
         created_at=row.created_at,
         created_by=row.created_by,
@@ -157,4 +194,6 @@ def _progress(state: DeviceState) -> shapes.DeviceProgress:
         generation_lag=state.generation_lag,
         retrying=state.retrying,
         healthy=state.healthy,
+        candidate=state.candidate
+        and shapes.CandidateState.model_validate(msgspec.to_builtins(state.candidate)),
     )

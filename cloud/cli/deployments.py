@@ -1,14 +1,14 @@
-"""`packhorse deploy` and `packhorse deployments`: list, show, cancel, retry."""
+"""`packhorse deploy` and `packhorse deployments`: list, show, cancel, retry, promote."""
 
 from typing import Annotated
 
 import typer
 
 from cloud import references
-from cloud.cli import login, output, words
+from cloud.cli import candidates, login, output, words
 from cloud.cli.output import JsonFlag
 
-app = typer.Typer(no_args_is_help=True, help="Look at deployments, cancel and retry them.")
+app = typer.Typer(no_args_is_help=True, help="Look at deployments, cancel, retry and promote them.")
 
 Id = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 
@@ -35,6 +35,16 @@ def deploy(
     soak: Annotated[
         str, typer.Option(help="How long the version before stays warm: 30s, 5min.")
     ] = "30s",
+    candidate: candidates.Candidate = None,
+    mode: candidates.Mode = None,
+    fraction: candidates.Fraction = None,
+    candidate_cpu: candidates.Cpu = None,
+    candidate_memory_mb: candidates.Memory = None,
+    gate_requests: candidates.GateRequests = None,
+    gate_agreement: candidates.GateAgreement = None,
+    gate_p95_ms: candidates.GateP95Ms = None,
+    gate_p95_ratio: candidates.GateP95Ratio = None,
+    promote: candidates.Promote = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Wait until every device runs it, or gave up.")
     ] = False,
@@ -48,6 +58,7 @@ def deploy(
     from cloud import shapes
     from cloud.cli import watching
 
+    beside = candidates.wish(dict(locals()))
     wanted, version = words.reference(model)
     wish = shapes.NewDeployment.make(
         model=wanted,
@@ -58,6 +69,7 @@ def deploy(
         capture=shapes.Capture.make(inputs=capture_inputs),
         soak_s=words.duration(soak, "soak"),
         name=name,
+        candidate=beside,
     )
     timeout_s = words.duration(timeout, "timeout")
     with login.client() as registry:
@@ -117,6 +129,8 @@ def show(deployment: Id, *, json: JsonFlag = False) -> None:
     state = "active" if made.cancelled_at is None else "cancelled"
     output.result(f"{made.id}: {made.model}:{made.version} to {made.selector} ({state})")
     output.result(watching.summary(detail))
+    if made.candidate is not None:
+        output.result(candidates.described(made.candidate))
     output.show(watching.COLUMNS, watching.rows(detail), none="No device matches.")
 
 
@@ -151,3 +165,11 @@ def retry(deployment: Id, *, json: JsonFlag = False) -> None:
     with login.client() as registry:
         made = registry.retry(deployment)
     output.as_json(made) if json else output.result(f"{made.id}: attempt {made.attempt}")
+
+
+@app.command("promote")
+def promote_candidate(deployment: Id, *, json: JsonFlag = False) -> None:
+    """Make a deployment's candidate its version, on every device."""
+    with login.client() as registry:
+        made = registry.promote(deployment)
+    output.as_json(made) if json else output.result(f"{made.id}: {made.model}:{made.version}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.cli import login, output, remote, words
+from cloud.cli import candidates, login, output, remote, words
 from cloud.cli.output import JsonFlag
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def show(device: Id, *, json: JsonFlag = False) -> None:
             each.phase,
             _running(each),
             _transfer(each),
-            each.reason,
+            "; ".join(filter(None, (each.reason, candidates.state(each.candidate)))),
         )
         for each in found.modules
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from cloud import shapes
-from cloud.cli import output
+from cloud.cli import candidates, output
 from cloud.client import Client
 from cloud.errors import GaveUpError, WaitError
 
@@ -70,7 +70,7 @@ def rows(detail: shapes.DeploymentDetail) -> list[tuple[str, ...]]:
             each.stage,
             each.presence,
             f"{each.running.model}:{each.running.version}" if each.running else "nothing",
-            each.reason,
+            "; ".join(filter(None, (each.reason, candidates.state(each.candidate)))),
         )
         for each in detail.devices
     ]

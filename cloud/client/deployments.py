@@ -37,3 +37,8 @@ class DeploymentCalls(Calls):
     def retry(self, deployment: str) -> shapes.Deployment:
         """Have devices that refused try again."""
         return self._transport.post(path_of("/deployments/{}/retry", deployment), shapes.Deployment)
+
+    def promote(self, deployment: str) -> shapes.Deployment:
+        """Make its candidate the version."""
+        path = path_of("/deployments/{}/promote", deployment)
+        return self._transport.post(path, shapes.Deployment)

@@ -13,7 +13,7 @@ from cloud.deltas.listings import Listings
 from cloud.deltas.policy import Movement
 from runtime import messages
 from runtime.digests import Digest
-from runtime.messages import Desired
+from runtime.messages import Desired, ModuleSpec
 
 NEWEST = 16
 """The newest versions of so many models may well be deployed next."""
@@ -61,7 +61,7 @@ def read(session: Session) -> Demand:
     for reported, body in _devices(session):
         wanted = messages.decode(Desired, body.encode()).modules if body else ()
         running = list(_running(reported))
-        for spec in wanted:
+        for spec in _with_candidates(wanted):
             for run in running:
                 # Another module's only if the model is the same: it may have been renamed.
                 if spec.name == run.module or spec.model == run.model:
@@ -76,6 +76,16 @@ def read(session: Session) -> Demand:
     active = select(tables.Deployment.bundle).where(col(tables.Deployment.cancelled_at).is_(None))
     deployed = frozenset(map(Digest, session.exec(active)))
     return Demand(steps, deployed, frozenset(newest.values()))
+
+
+def _with_candidates(wanted: Iterable[ModuleSpec]) -> Iterator[ModuleSpec]:
+    """Yield what devices shall run, and as if they were modules what they shall run beside it."""
+    for spec in wanted:
+        yield spec
+        if (made := spec.candidate) is not None:
+            yield msgspec.structs.replace(
+                spec, bundle=made.bundle, model=made.model, version=made.version, candidate=None
+            )
 
 
 def movements(demand: Demand, listings: Listings) -> list[Movement]:

@@ -16,7 +16,7 @@ from cloud import tables
 from cloud.deltas.selection import Choice, Selection
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
-from cloud.registry import desired
+from cloud.registry import candidates, desired
 from cloud.services import Services
 from runtime import digests, messages
 from runtime.errors import InvalidError, LinkError, PackhorseError
@@ -165,7 +165,7 @@ def _fitting(response: FetchResponse) -> FetchResponse:
 def _refusal(session: Session, device: DeviceId, request: FetchRequest) -> FetchResponse | None:
     """Return why not, unless the device's desired state names every one of these blobs."""
     wanted = desired.read(session, device)
-    bundles = {module.bundle: module for module in (wanted.modules if wanted else ())}
+    bundles = candidates.bundles(wanted.modules if wanted else ())
     query = select(tables.BundleBlob.bundle, tables.BundleBlob.blob)
     rows = session.exec(query.where(col(tables.BundleBlob.bundle).in_(bundles))).all()
     allowed = {blob for _, blob in rows}
@@ -173,11 +173,12 @@ def _refusal(session: Session, device: DeviceId, request: FetchRequest) -> Fetch
     if not refused:
         return None
     # A bundle's identity is the digest of its index, the first thing that a device asks for.
-    module = bundles.get(refused[0])
-    if module is not None:
+    found = bundles.get(refused[0])
+    if found is not None:
+        module, model, version = found
         text = (
-            f"desired state for an unknown bundle: {module.name} shall run {module.model} version "
-            f"{module.version} ({module.bundle}), which this registry does not have: push it again"
+            f"desired state for an unknown bundle: {module.name} shall run {model} version "
+            f"{version} ({refused[0]}), which this registry does not have: push it again"
         )
         # Whoever pushes it again need not ask every device to try again.
         return FetchResponse(request.id, error=text, retryable=True)

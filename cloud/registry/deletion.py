@@ -12,7 +12,7 @@ from sqlmodel import Session, col, delete, select
 
 from cloud import tables
 from cloud.errors import StillUsedError
-from cloud.registry import catalogue, descriptions, events, models
+from cloud.registry import candidates, catalogue, descriptions, events, models
 from cloud.registry.serving import traffic
 
 
@@ -49,7 +49,8 @@ def _deployments(session: Session, name: str, number: int) -> list[User]:
         row.model == name, row.version == number, col(row.cancelled_at).is_(None)
     )
     found = session.exec(query.order_by(col(row.sequence)))
-    return [User("deployment", each.id, each.name, f"{name}:{number}") for each in found]
+    rows = [*found, *candidates.users(session, name, number)]
+    return [User("deployment", each.id, each.name, f"{name}:{number}") for each in rows]
 
 
 def _aliases(session: Session, name: str, number: int) -> list[User]:

@@ -10,7 +10,8 @@ from sqlmodel import Session, col, select
 
 from cloud import references, tables
 from cloud.errors import ConflictError, NotFoundError
-from cloud.registry import desired, devices, events, explain, intents, models, selectors
+from cloud.registry import candidates, desired, devices, events, explain, intents, models, selectors
+from cloud.registry.candidates import CandidateWish
 from cloud.registry.explain import DeviceState, Stage
 from cloud.registry.intents import Intent
 from runtime import topics
@@ -39,6 +40,7 @@ class Wish:
     capture: Capture = field(default_factory=Capture)
     soak_s: float = 30.0
     name: str = ""
+    candidate: CandidateWish | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.De
     """Make a deployment and the desired states that follow; raises Invalid or NotFoundError."""
     _check(wish)
     version = models.version(session, wish.model, wish.version or references.LATEST)
+    candidate = candidates.resolve(session, wish.candidate, version)
     row = tables.Deployment(
         id="dep-" + "".join(secrets.choice(_BASE32) for _ in range(8)),
         name=wish.name,
@@ -71,6 +74,7 @@ def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.De
         sources=None if wish.sources is None else list(wish.sources),
         capture=msgspec.to_builtins(wish.capture),
         soak_s=wish.soak_s,
+        candidate=None if candidate is None else msgspec.to_builtins(candidate),
         created_at=now,
         created_by=actor,
     )
@@ -167,6 +171,19 @@ def retry(session: Session, deployment: str, *, actor: str, now: float) -> table
     return row
 
 
+def promote(session: Session, deployment: str, *, actor: str, now: float) -> tables.Deployment:
+    """Make the candidate the version, everywhere; raise ConflictError if there is none."""
+    row = get(session, deployment)
+    before = f"{row.model}:{row.version}"
+    made = candidates.promote(row)
+    session.add(row)
+    session.flush()
+    desired.recompute(session, now=now)
+    data = {"model": made.model, "version": made.version, "bundle": made.bundle, "before": before}
+    events.add(session, at=now, actor=actor, kind="deployment.promoted", subject=row.id, data=data)
+    return row
+
+
 def states(
     session: Session, row: tables.Deployment, *, lease_s: float, now: float
 ) -> list[DeviceState]:
@@ -178,7 +195,14 @@ def states(
         return []
     rivals = [wish for wish in desired.active(session) if wish.spec.name == row.module]
     own = desired.intent(row)
-    wanted = explain.Wanted(row.id, row.bundle, row.module, row.attempt)
+    candidate = candidates.of(row)
+    wanted = explain.Wanted(
+        row.id,
+        row.bundle,
+        row.module,
+        row.attempt,
+        candidate="" if candidate is None else candidate.bundle,
+    )
     query = (
         select(tables.Device, tables.Desired)
         .join(tables.Desired, col(tables.Desired.device) == col(tables.Device.id))

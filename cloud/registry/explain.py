@@ -8,6 +8,7 @@ import enum
 from dataclasses import dataclass
 
 from runtime import messages
+from runtime.candidates import CandidateReport
 from runtime.messages import ModuleReport, Phase, Reported, RunningVersion
 
 
@@ -43,6 +44,8 @@ class Wanted:
     bundle: str
     module: str
     attempt: int
+    candidate: str = ""
+    """Bundle of its candidate: a device may have promoted that by itself."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class DeviceState:
     generation_lag: int
     retrying: bool
     """It failed, or waits, but tries again by itself."""
+    candidate: CandidateReport | None = None
+    """How far the deployment's candidate is on it, as last reported."""
 
     @property
     def converged(self) -> bool:
@@ -121,6 +126,7 @@ def explain(wanted: Wanted, view: View, *, now: float) -> DeviceState:
         running=None if module is None else module.running,
         generation_lag=max(0, view.generation - seen),
         retrying=retrying,
+        candidate=module.candidate if module is not None and _speaks_of(module, wanted) else None,
     )
 
 
@@ -151,11 +157,8 @@ def _by_hand(module: ModuleReport, view: View) -> bool:
 
 
 def _speaks_of(module: ModuleReport, wanted: Wanted) -> bool:
-    return (module.deployment, module.bundle, module.attempt) == (
-        wanted.deployment,
-        wanted.bundle,
-        wanted.attempt,
-    )
+    same = (module.deployment, module.attempt) == (wanted.deployment, wanted.attempt)
+    return same and module.bundle in {wanted.bundle, wanted.candidate}
 
 
 def _module(reported: Reported | None, name: str) -> ModuleReport | None:

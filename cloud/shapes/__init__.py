@@ -3,6 +3,7 @@
 Times are seconds since 1970 (UTC).
 """
 
+from cloud.shapes.candidates import Candidate, CandidateGate, CandidateState, NewCandidate
 from cloud.shapes.deployments import (
     Capture,
     Deployment,
@@ -104,6 +105,9 @@ __all__ = [
     "AliasTarget",
     "BlobStored",
     "BrokerAddress",
+    "Candidate",
+    "CandidateGate",
+    "CandidateState",
     "Capture",
     "CollectGarbage",
     "CommandResult",
@@ -133,6 +137,7 @@ __all__ = [
     "ModelStats",
     "ModuleState",
     "Moment",
+    "NewCandidate",
     "NewCommand",
     "NewDeployment",
     "NewExport",

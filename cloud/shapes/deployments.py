@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cloud.schema import Answer, Request
+from cloud.shapes.candidates import Candidate, CandidateState, NewCandidate
 from cloud.shapes.devices import Running
 from cloud.shapes.words import ShortText
 
@@ -31,6 +32,8 @@ class NewDeployment(Request):
     capture: Capture = Capture()
     soak_s: float = Field(default=30.0, ge=0, le=86400)
     name: ShortText = ""
+    candidate: NewCandidate | None = None
+    """What runs beside it on each device, to be measured."""
 
 
 class Deployment(Answer):
@@ -48,6 +51,7 @@ class Deployment(Answer):
     sources: list[str] | None
     capture: Capture
     soak_s: float
+    candidate: Candidate | None = None
     attempt: int
     created_at: float
     created_by: str
@@ -81,6 +85,7 @@ class DeviceProgress(Answer):
     generation_lag: int
     retrying: bool
     healthy: bool
+    candidate: CandidateState | None = None
 
 
 class DeploymentDetail(Answer):

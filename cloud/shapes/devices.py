@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cloud.schema import Answer, Request
+from cloud.shapes.candidates import CandidateState
 from cloud.shapes.words import Labels, ShortText
 
 
@@ -123,6 +124,8 @@ class ModuleState(Answer):
     running: Running | None = None
     transfer: Transfer | None = None
     """Of the wanted bundle, once the device has fetched it since its agent started."""
+    candidate: CandidateState | None = None
+    """What runs beside it, to be measured."""
 
 
 class Device(Answer):

@@ -29,6 +29,10 @@ class Deployment(SQLModel, table=True):
     capture: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     """A `runtime.messages.Capture` as plain values."""
     soak_s: float
+    candidate: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True))
+    )
+    """A `runtime.candidates.Candidate` as plain values."""
     attempt: int = 0
     created_at: float
     created_by: str

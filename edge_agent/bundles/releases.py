@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from edge_agent.bundles import engines
 from edge_agent.bundles.pins import Pins
 from runtime import digests, files
 from runtime.bundle import index as bundle_index
@@ -21,11 +22,19 @@ from runtime.errors import IntegrityError, InvalidError
 
 log = logging.getLogger(__name__)
 
+ENGINE_CAP_BYTES = 2 << 30
+
 
 class Releases:
     """Everything below `{data}/blobs` and `{data}/bundles`."""
 
-    def __init__(self, data: Path, facts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        facts: Mapping[str, str] | None = None,
+        *,
+        engine_cap_bytes: int = ENGINE_CAP_BYTES,
+    ) -> None:
         """Use these directories; sweep away what a killed agent left half made.
 
         `facts` choose among a bundle's variants: only the files of that one are needed here.
@@ -34,6 +43,7 @@ class Releases:
         self.blobs = BlobStore(data / "blobs")
         self.downloads = files.make_directory(data / "downloads")
         self.pins = Pins()
+        self._engines, self._engine_cap_bytes = data / engines.DIRECTORY, engine_cap_bytes
         self._bundles = files.make_directory(data / "bundles")
         files.sweep_temporaries(self._bundles)
 
@@ -83,7 +93,7 @@ class Releases:
 
     def collect(self, keep: Collection[Digest]) -> int:
         """Remove all bundles but these, and all blobs that none of these needs; return how many."""
-        removed = 0
+        removed = engines.collect(self._engines, keep, self._engine_cap_bytes)
         for path in self._bundles.iterdir():
             if path.name not in keep:
                 files.remove(path)

@@ -3,6 +3,7 @@
 import msgspec
 
 from edge_agent.mind.events import TimerKey
+from runtime.candidates import Candidate
 from runtime.digests import Digest
 from runtime.messages import ModuleSpec
 
@@ -72,6 +73,19 @@ class StopWorker(WorkerEffect, frozen=True):
 
     kill: bool = False
     """At once: it serves nobody."""
+
+
+class Mirror(WorkerEffect, frozen=True):
+    """Give inputs to the module's candidate, which stands, and answer CandidateCounted.
+
+    What was counted before, and the rules before, are forgotten.
+    """
+
+    candidate: Candidate
+
+
+class StopMirror(WorkerEffect, frozen=True):
+    """Give the candidate nothing more."""
 
 
 class SetTimer(Effect, frozen=True):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from runtime.candidates import Counts
 from runtime.digests import Digest
 from runtime.messages import Desired, Transfer
 
@@ -112,6 +113,12 @@ class WorkerLoaded(WorkerEvent, frozen=True):
     """The model is in memory."""
 
 
+class WorkerWarming(WorkerEvent, frozen=True):
+    """It builds an engine for this board, which may take long."""
+
+    text: str
+
+
 class WorkerChecked(WorkerEvent, frozen=True):
     """The bundle's own check has run."""
 
@@ -125,6 +132,12 @@ class WorkerAccepting(WorkerEvent, frozen=True):
 
 class SourcesStopped(WorkerEvent, frozen=True):
     """It reads no source any more, and all that they gave is in the spool."""
+
+
+class CandidateCounted(WorkerEvent, frozen=True):
+    """It has compared its module's candidate with itself; whole, since it was told to mirror."""
+
+    counts: Counts
 
 
 class WorkerFailed(WorkerEvent, frozen=True):

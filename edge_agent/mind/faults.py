@@ -11,11 +11,12 @@ before is still warm             tried again; refused after `crash_limit` crashe
 worker dies later                restarted: at once, then ever more slowly; after
                                  `crash_limit` crashes the version before comes back, if any
 the device restarts in a trial   counted as a crash of what was being tried
+anything of a shadow or canary   that is ended and refused; its module never notices
 """
 
 from msgspec.structs import replace
 
-from edge_agent.mind import effects, modules, plan
+from edge_agent.mind import effects, modules, plan, trialnames
 from edge_agent.mind.events import JobFailed, TimerKey, WorkerExited
 from edge_agent.mind.modules import Module, Worker
 from edge_agent.mind.turn import Turn
@@ -60,6 +61,8 @@ def _again(module: Module, turn: Turn, event: JobFailed) -> Module:
 
 def worker_failed(module: Module, turn: Turn, worker: Worker, text: str) -> Module:
     """Deal with a worker that is no good: it cannot load, fails its check, takes too long."""
+    if trialnames.is_trial(module.name) and worker not in module.leaving:
+        return end_trial(module, turn, worker, text)
     before, module = module, plan.discard(module, turn, worker, kill=True)
     if _is(before.candidate, worker):
         return refuse(module, turn, worker.spec, text)
@@ -72,20 +75,26 @@ def worker_failed(module: Module, turn: Turn, worker: Worker, text: str) -> Modu
 def worker_exited(module: Module, turn: Turn, worker: Worker, event: WorkerExited) -> Module:
     """Deal with a process that has ended."""
     before, module, text = module, plan.without(module, worker.slot), event.text
+    if trialnames.is_trial(module.name):
+        return _trial_exited(module, turn, worker, text, told=worker in before.leaving)
     if _is(before.candidate, worker):
-        if event.final:
-            return refuse(module, turn, worker.spec, text)
-        if event.blameless:
+        if event.blameless and not event.final:
             turn.do(effects.SetTimer(TimerKey(module.name, "retry"), BLAMELESS_S))
             again = replace(module, stage=Phase.STAGED, waiting=True, trying=None)
             return replace(again, trouble=text)
-        return _candidate_lost(module, turn, worker.spec, text)
+        return _candidate_lost(module, turn, worker.spec, text, final=event.final)
     if _is(before.active, worker):
         if event.blameless:
             turn.do(effects.SetTimer(TimerKey(module.name, "restart"), BLAMELESS_S))
             return replace(module, resting=True, trouble=module.trouble or text)
         return _active_lost(module, turn, worker.spec, text)
     return module
+
+
+def end_trial(module: Module, turn: Turn, worker: Worker, text: str) -> Module:
+    """End a shadow's or canary's worker, and never try that bundle again in this attempt."""
+    module = plan.discard(module, turn, worker, kill=True)
+    return refuse(replace(module, running=None, broken=False), turn, worker.spec, text)
 
 
 def device_restarted(module: Module, turn: Turn) -> Module:
@@ -99,12 +108,24 @@ def device_restarted(module: Module, turn: Turn) -> Module:
     if running is not None and not module.proven:
         module = _count(module, turn, running, REBOOTED)
         before = _usable_previous(module)
-        if before is not None and _looping(module, turn, running):
+        if trialnames.is_trial(module.name) and _looping(module, turn, running):
+            reason = modules.blame_of(module, running).reason
+            module = refuse(replace(module, running=None), turn, running, reason)
+        elif before is not None and _looping(module, turn, running):
             module = _step_back(module, turn, before, running)
     return module
 
 
-def _candidate_lost(module: Module, turn: Turn, spec: ModuleSpec, text: str) -> Module:
+def _trial_exited(module: Module, turn: Turn, worker: Worker, text: str, *, told: bool) -> Module:
+    """Refuse a shadow or canary that has ended without being told to."""
+    return module if told else refuse(replace(module, running=None), turn, worker.spec, text)
+
+
+def _candidate_lost(
+    module: Module, turn: Turn, spec: ModuleSpec, text: str, *, final: bool
+) -> Module:
+    if final:
+        return refuse(module, turn, spec, text)
     module = _count(module, turn, spec, text)
     if _looping(module, turn, spec):
         return refuse(module, turn, spec, modules.blame_of(module, spec).reason)

@@ -9,6 +9,7 @@ import enum
 import msgspec
 
 from runtime import messages
+from runtime.candidates import Candidate, Counts
 from runtime.digests import Digest
 from runtime.messages import ModuleReport, ModuleSpec, Phase, Progress, RunningVersion, Transfer
 
@@ -47,6 +48,17 @@ class Worker(msgspec.Struct, frozen=True):
     spec: ModuleSpec
     stage: Stage = Stage.STARTING
     reading: Reading = Reading.OFF
+    warming: bool = False
+    """It builds an engine while it loads."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A worker that mirrors its inputs to a candidate, and by which rules."""
+
+    slot: int
+    trial: int
+    """The candidate's own slot."""
+    candidate: Candidate
 
 
 class Blame(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,6 +84,7 @@ class Saved(msgspec.Struct, frozen=True, omit_defaults=True):
     blames: tuple[Blame, ...] = ()
     proven: bool = False
     trying: ModuleSpec | None = None
+    promoted: Digest | None = None
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -89,6 +102,8 @@ class Module(msgspec.Struct, frozen=True):
     """Whether `running` has stood stable since it was switched to."""
     trying: ModuleSpec | None = None
     """What a candidate is being started from; survives a device that dies of it."""
+    promoted: Digest | None = None
+    """The bundle of `wanted.candidate` that passed its gate here, and is the version now."""
 
     active: Worker | None = None
     """The process for `running`."""
@@ -122,6 +137,12 @@ class Module(msgspec.Struct, frozen=True):
     since: float = 0.0
     reason: str = ""
     retrying: bool = False
+    link: Link | None = None
+    """Of a candidate's module: who measures it now."""
+    counts: Counts | None = None
+    """Of a candidate's module: what was seen of it."""
+    judged: Counts | None = None
+    """What was seen of the candidate that was promoted."""
 
 
 def saved(module: Module) -> Saved:
@@ -222,6 +243,7 @@ def by_hand(module: Module, bundle: Digest, model: str, version: int) -> ModuleS
         version=version,
         deployment=messages.BY_HAND,
         attempt=max(refused, default=-1) + 1,
+        candidate=None,
     )
 
 

@@ -18,10 +18,11 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edge_agent.mind import effects, faults, modules, plan
+from edge_agent.mind import candidates, effects, faults, modules, plan, trialnames, warming
 from edge_agent.mind.effects import Effect
 from edge_agent.mind.events import (
     Boot,
+    CandidateCounted,
     DesiredReceived,
     Event,
     Fetched,
@@ -40,6 +41,7 @@ from edge_agent.mind.events import (
     WorkerExited,
     WorkerFailed,
     WorkerLoaded,
+    WorkerWarming,
 )
 from edge_agent.mind.modules import Module, Reading, Saved, Stage, Worker
 from edge_agent.mind.turn import Limits, Turn
@@ -89,6 +91,8 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Effect, .
     """Return the state after an event at `now` (seconds since 1970), and what to do about it."""
     turn = Turn(now=now, number=state.number, limits=state.limits)
     state = _apply(state, event, turn)
+    asked = state.desired.modules if state.desired else ()
+    state = replace(state, modules=candidates.settle(state.modules, asked, turn, _want))
     turn.testing = any(module.candidate is not None for module in state.modules)
     settled = [plan.settle(module, turn) for module in state.modules]
     for module in settled:
@@ -119,6 +123,8 @@ def _apply(state: State, event: Event, turn: Turn) -> State:
             state = _on_module(state, event.key.module, lambda old: _timer(old, turn, event.key))
         case Fetched() | FetchProgress() | Verified() | JobFailed():
             state = _on_module(state, event.module, lambda old: _job(old, turn, event))
+        case CandidateCounted():
+            state = replace(state, modules=candidates.counted(state.modules, event, turn, _want))
         case WorkerEvent():
             state = _on_module(state, event.module, lambda old: _worker(old, turn, event))
     return state
@@ -145,7 +151,8 @@ def _take_over(state: State, desired: Desired, turn: Turn) -> State:
         # generation, and the registry publishes a newer one.
         turn.do(effects.Report())
         return state
-    known = {module.name: module for module in state.modules}
+    trials = {each.name: each for each in state.modules if trialnames.is_trial(each.name)}
+    known = {each.name: each for each in state.modules if each.name not in trials}
     wanted = {spec.name: spec for spec in desired.modules}
     held = tuple(
         _want(known.get(name, Module(name=name)), wanted.get(name))
@@ -153,7 +160,7 @@ def _take_over(state: State, desired: Desired, turn: Turn) -> State:
     )
     turn.do(effects.CollectGarbage())
     turn.do(effects.Report())
-    return replace(state, desired=desired, modules=held)
+    return replace(state, desired=desired, modules=(*held, *trials.values()))
 
 
 def _by_hand(state: State, event: HandApplied, turn: Turn) -> State:
@@ -168,7 +175,7 @@ def _by_hand(state: State, event: HandApplied, turn: Turn) -> State:
 
 
 def _want(module: Module, spec: ModuleSpec | None) -> Module:
-    module = _hurry(module)
+    module, spec = _hurry(module), candidates.effective(module, spec)
     if spec == module.wanted:
         return module
     before = module.wanted
@@ -232,11 +239,9 @@ def _timer(module: Module, turn: Turn, key: TimerKey) -> Module:
 
 def _too_late(module: Module, turn: Turn, key: TimerKey) -> Module:
     expected = {"start": Stage.STARTING, "check": Stage.CHECKING}[key.kind]
-    limit_s = {"start": turn.limits.start_timeout_s, "check": turn.limits.check_timeout_s}[key.kind]
-    what = {"start": "the model did not load", "check": "the check did not end"}[key.kind]
     for worker in (module.active, module.candidate):
         if worker is not None and worker.slot == key.slot and worker.stage is expected:
-            text = f"{what} within {limit_s:g} s ({key.kind}_timeout_s)"
+            text = warming.too_late(worker, turn.limits)
             return faults.worker_failed(module, turn, worker, text)
     return module
 
@@ -253,7 +258,9 @@ def _worker(module: Module, turn: Turn, event: WorkerEvent) -> Module:
         case WorkerFailed() if worker not in module.leaving:
             module = faults.worker_failed(module, turn, worker, event.text)
         case WorkerLoaded() if worker.stage is Stage.STARTING:
-            module = modules.replace_worker(module, replace(worker, stage=Stage.READY))
+            module = warming.over(module, worker)
+        case WorkerWarming():
+            module = warming.heard(module, turn, worker, event.text)
         case WorkerChecked() if worker is module.candidate and event.ok:
             module = plan.switch(module, turn, worker)
         case WorkerChecked() if worker is module.candidate:

@@ -12,6 +12,7 @@ class Limits(msgspec.Struct, frozen=True):
     stable_s: float = 60.0
     start_timeout_s: float = 120.0
     check_timeout_s: float = 120.0
+    engine_timeout_s: float = 3600.0
 
 
 class Turn:

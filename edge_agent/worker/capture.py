@@ -54,12 +54,14 @@ class Recorder:
         self._thread = threading.Thread(target=self._keep, name="recorder", daemon=True)
         self._thread.start()
 
-    def saw(self, prediction: Prediction) -> None:
-        """Record a prediction. Without room, a request's is dropped and a source's is SpaceError.
+    def saw(self, prediction: Prediction, maker: Maker | None = None) -> None:
+        """Record a prediction, of this worker or of another maker.
 
-        So a client has its answer all the same, and a source waits with its next input.
+        Without room, a request's record is dropped, and a source's is a SpaceError. So a client has
+        its answer all the same, and a source waits with its next input.
         """
-        record = capture.record_of(prediction, self._maker, self._start.capture, self._sampler)
+        maker = maker or self._maker
+        record = capture.record_of(prediction, maker, self._start.capture, self._sampler)
         try:
             self._append(record)
         except SpaceError:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import resource
 import socket
 import time
 from dataclasses import dataclass
@@ -18,15 +17,18 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.telemetry.spool import SpoolWriter
-from edge_agent.worker import admission, protocol, sources
+from edge_agent.worker import admission, engines, protocol, rank, sources
 from edge_agent.worker.capture import Recorder
 from edge_agent.worker.protocol import FromWorker, Start
 from edge_agent.worker.pump import Pump
+from edge_agent.worker.shadow import Shadow
 from edge_agent.worker.sources import Item, Surroundings
+from edge_agent.worker.understudy import Understudy
 from runtime import errors
 from runtime.bundle import index as bundle_index
 from runtime.bundle import variants
 from runtime.bundle.index import Index
+from runtime.candidates import Counts
 from runtime.clock import SystemClock
 from runtime.inference import check
 from runtime.inference.model import Model
@@ -44,7 +46,6 @@ log = logging.getLogger(__name__)
 INDEX_FILE = ".index.json"
 DRAIN_S = 5.0
 """How long requests in hand may take once the agent wants the worker to end."""
-MIB = 1 << 20
 _DECODER = msgspec.msgpack.Decoder(protocol.AnyToWorker)
 
 
@@ -57,8 +58,9 @@ class Loaded:
     model: Model
     plane: DataPlane
     recorder: Recorder
-    server: Server
+    server: Server | Understudy
     codec: CodecClient
+    shadow: Shadow
 
 
 class Worker:
@@ -124,6 +126,8 @@ class Worker:
                 case protocol.Hold():
                     self._require().server.hold()
                     self._say(protocol.Held())
+                case protocol.Mirror() | protocol.StopMirror():
+                    self._require().shadow.obey(order)
                 case protocol.StartSources():
                     await self._chores.call(functools.partial(self._start_sources, order))
                 case protocol.StopSources():
@@ -162,6 +166,7 @@ class Worker:
     async def _end(self) -> None:
         """Finish what is in hand, and leave nothing that is not durable."""
         if self._loaded is not None:
+            self._loaded.shadow.end()
             await self._chores.call(self._stop_pumps)
             await self._loaded.server.stop(DRAIN_S)
             await self._loaded.codec.close()
@@ -176,18 +181,25 @@ class Worker:
         whole = bundle_index.decode((directory / INDEX_FILE).read_bytes())
         index = variants.seen_by(whole, order.facts)
         admission.admit(directory, index, order.allow)
-        _limit_memory(index.resources.memory_mb)
-        model = Model.load(directory, index)
-        measured = measuring.measure(model, measuring.sample(model.signature, directory, index))
+        rank.take(order.candidate, index.resources.memory_mb)
+        with engines.prepared(order, directory, index, self._tell_warming) as place:
+            model = Model.load(directory, index, engines=place)
+            sample = measuring.sample(model.signature, directory, index)
+            measured = measuring.measure(model, sample)
         recorder = Recorder(
             SpoolWriter(Path(order.spool_directory)), order, SystemClock(), self._tell_spooled
         )
-        plane = DataPlane(on_prediction=recorder.saw, clock=SystemClock())
+        shadow = Shadow(order.module, recorder, SystemClock(), self._tell_counted)
+        plane = DataPlane(on_prediction=shadow.saw, clock=SystemClock())
         plane.add(order.module, str(order.version), model, measured)
         listeners = [socket.socket(fileno=fd) for fd in order.listener_fds]
         codec = CodecClient()
-        server = Server(Rest(plane, codec=codec, place=SharedBody), listeners)
-        return Loaded(order, index, model, plane, recorder, server, codec)
+        rest = Rest(plane, codec=codec, place=SharedBody)
+        shadow.attach(plane, rest.infer)
+        server: Server | Understudy = Server(rest, listeners)
+        if order.candidate is not None:
+            server = Understudy(model, order.bundle, listeners)
+        return Loaded(order, index, model, plane, recorder, server, codec, shadow)
 
     def _start_sources(self, order: protocol.StartSources) -> None:
         self._stop_pumps()
@@ -249,6 +261,12 @@ class Worker:
             raise errors.InvalidError("order", "no Start yet", "the agent speaks another protocol")
         return self._loaded
 
+    def _tell_warming(self, text: str) -> None:
+        self._say_soon(protocol.Warming(text))
+
+    def _tell_counted(self, counts: Counts) -> None:
+        self._say_soon(protocol.Counted(counts))
+
     def _tell_spooled(self, dropped: int) -> None:
         self._say_soon(protocol.Spooled(dropped))
 
@@ -260,13 +278,6 @@ class Worker:
     def _say(self, message: FromWorker) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(protocol.encode(message))
-
-
-def _limit_memory(memory_mb: int | None) -> None:
-    """Bound what the process may allocate, should the agent not be quick enough to see it grow."""
-    if memory_mb is not None:
-        most = (2 * memory_mb + 512) * MIB
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _line(text: str) -> str:

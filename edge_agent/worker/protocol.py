@@ -2,6 +2,7 @@
 
     agent                     worker
       Start ────────────────►
+            ◄──────────────── Warming             (now and then) an engine is being built
             ◄──────────────── Loaded | Failed
       RunCheck ─────────────►
             ◄──────────────── Checked
@@ -13,6 +14,9 @@
             ◄──────────────── SourcesStopped      the last item is in the spool
       Hold ─────────────────►                     no new connections; stay warm
             ◄──────────────── Held
+      Mirror ───────────────►                     give inputs to the candidate beside it
+            ◄──────────────── Counted             (now and then) how the two compare
+      StopMirror ───────────►
       Ping ─────────────────►
             ◄──────────────── Pong
       Stop ─────────────────►                     drain, then exit 0
@@ -23,6 +27,7 @@ big-endian length, then msgpack.
 
 import msgspec
 
+from runtime.candidates import Candidate, Counts
 from runtime.messages import Capture
 
 MAX_FRAME_BYTES = 1 << 20
@@ -56,6 +61,10 @@ class Start(ToWorker, frozen=True):
     """What the device lets bundles bring, as runtime.bundle.policy names it."""
     facts: dict[str, str] = {}
     """What chooses among the bundle's variants."""
+    candidate: Candidate | None = None
+    """This is a module's candidate: it answers that module's worker, and nobody else."""
+    engines_directory: str = ""
+    """Where engines that TensorRT builds are kept; empty: nowhere."""
 
 
 class RunCheck(ToWorker, frozen=True):
@@ -80,12 +89,33 @@ class StopSources(ToWorker, frozen=True):
     """Finish the item in hand and read no more."""
 
 
+class Mirror(ToWorker, frozen=True):
+    """Give a share of the inputs to a candidate, compare its answers, and say what was seen."""
+
+    path: str
+    """The Unix socket at which the candidate listens."""
+    candidate: Candidate
+    rtol: float
+    """With `atol` the tolerances of its bundle's check."""
+    atol: float
+
+
+class StopMirror(ToWorker, frozen=True):
+    """Give it nothing more."""
+
+
 class Ping(ToWorker, frozen=True):
     """Prove that the process is not stuck."""
 
 
 class Stop(ToWorker, frozen=True):
     """Drain and exit."""
+
+
+class Warming(FromWorker, frozen=True):
+    """The model's engine is being built, so that loading takes longer."""
+
+    text: str
 
 
 class Loaded(FromWorker, frozen=True):
@@ -136,13 +166,40 @@ class SourceTrouble(FromWorker, frozen=True):
     text: str
 
 
+class Counted(FromWorker, frozen=True):
+    """What was seen of the candidate since Mirror."""
+
+    counts: Counts
+
+
 class Pong(FromWorker, frozen=True):
     """The answer to Ping."""
 
 
-AnyToWorker = Start | RunCheck | Accept | Hold | StartSources | StopSources | Ping | Stop
+AnyToWorker = (
+    Start
+    | RunCheck
+    | Accept
+    | Hold
+    | StartSources
+    | StopSources
+    | Mirror
+    | StopMirror
+    | Ping
+    | Stop
+)
 AnyFromWorker = (
-    Loaded | Failed | Checked | Accepting | Held | SourcesStopped | Spooled | SourceTrouble | Pong
+    Warming
+    | Loaded
+    | Failed
+    | Checked
+    | Accepting
+    | Held
+    | SourcesStopped
+    | Spooled
+    | SourceTrouble
+    | Counted
+    | Pong
 )
 
 LENGTH_BYTES = 4

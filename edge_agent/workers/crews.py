@@ -7,10 +7,11 @@ is one: the supervisor stays as small as it was.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.mind import effects
 from edge_agent.worker import protocol
 from edge_agent.workers.engineroom import EngineRoom
 from edge_agent.workers.supervisor import WorkerSupervisor
-from runtime.bundle.index import Index
+from runtime.bundle.index import Check, Index
 from runtime.messages import ModuleSpec
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Crews:
             self._containers.send(slot, message)
         else:
             self._models.send(slot, message)
+
+    def mirror(self, slot: int, effect: effects.Mirror, check: Check) -> None:
+        """Have a worker give inputs to its module's candidate; containers have none."""
+        self._models.mirror(slot, effect, check)
 
     def stop(self, slot: int, *, kill: bool = False) -> None:
         """Have a slot end."""

@@ -60,12 +60,14 @@ class Minder:
         module: str,
         slot: int,
         memory_mb: int | None,
+        memory_limit: str = "resources.memory_mb",
         printed: CappedLog,
         hooks: Hooks,
     ) -> None:
         """Take over a child whose stdout and stderr are one pipe, and our end of its socket."""
         self.module, self.slot = module, slot
         self._child, self._control, self._memory_mb = child, control, memory_mb
+        self._memory_limit = memory_limit
         self._printed, self._hooks = printed, hooks
         self._sending = threading.Lock()
         self._received = bytearray()
@@ -167,27 +169,18 @@ class Minder:
         return frame
 
     def _handle(self, message: protocol.AnyFromWorker) -> None:
-        place = (self.module, self.slot)
         match message:
-            case protocol.Loaded():
-                self._hooks.put(events.WorkerLoaded(*place))
-            case protocol.Failed():
-                self._hooks.put(events.WorkerFailed(*place, message.text or message.kind))
-            case protocol.Checked():
-                self._hooks.put(events.WorkerChecked(*place, message.ok, message.text))
             case protocol.Accepting():
                 self._ponged, self._serving = time.monotonic(), True
-                self._hooks.put(events.WorkerAccepting(*place))
-            case protocol.SourcesStopped():
-                self._hooks.put(events.SourcesStopped(*place))
+                self._hooks.put(events.WorkerAccepting(self.module, self.slot))
             case protocol.Spooled():
                 self._hooks.spooled(self.module, message.dropped)
             case protocol.SourceTrouble():
                 self._hooks.source_trouble(self.module, message.source, message.text)
             case protocol.Pong():
                 self._ponged = time.monotonic()
-            case protocol.Held():
-                pass
+            case _ if (event := _event(message, self.module, self.slot)) is not None:
+                self._hooks.put(event)
 
     def _note(self) -> bool:
         """Keep what the worker printed; return False once it prints no more."""
@@ -217,7 +210,8 @@ class Minder:
         if used > limit_mb * memory.MIB:
             self._is_final = True
             used_mb = used / memory.MIB
-            self._end(f"memory: used {used_mb:.0f} MiB, limit {limit_mb} MiB (resources.memory_mb)")
+            limit = f"limit {limit_mb} MiB ({self._memory_limit})"
+            self._end(f"memory: used {used_mb:.0f} MiB, {limit}")
 
     def _end(self, why: str) -> None:
         """Kill the worker, and remember the first reason for it."""
@@ -258,6 +252,25 @@ class Minder:
             how = f"the worker ended with code {code}"
         said = captured.last_line(self._tail)
         return f"{how}: {said}" if said else how
+
+
+def _event(message: protocol.AnyFromWorker, module: str, slot: int) -> Event | None:
+    """Return what a worker says as the mind hears it; None: that is not the mind's."""
+    event: Event | None = None
+    match message:
+        case protocol.Warming():
+            event = events.WorkerWarming(module, slot, message.text)
+        case protocol.Loaded():
+            event = events.WorkerLoaded(module, slot)
+        case protocol.Failed():
+            event = events.WorkerFailed(module, slot, message.text or message.kind)
+        case protocol.Checked():
+            event = events.WorkerChecked(module, slot, message.ok, message.text)
+        case protocol.SourcesStopped():
+            event = events.SourcesStopped(module, slot)
+        case protocol.Counted():
+            event = events.CandidateCounted(module, slot, message.counts)
+    return event
 
 
 def _signal_name(number: int) -> str:

@@ -14,13 +14,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_agent.mind import events
+from edge_agent.bundles import engines
+from edge_agent.mind import effects, events, trialnames
 from edge_agent.worker import protocol
 from edge_agent.workers.captured import CappedLog
 from edge_agent.workers.listeners import Listeners
 from edge_agent.workers.minder import Hooks, Minder
 from runtime import children, files
-from runtime.bundle.index import Index
+from runtime.bundle.index import Check, Index
 from runtime.errors import InvalidError
 from runtime.messages import ModuleSpec
 
@@ -76,6 +77,8 @@ class WorkerSupervisor:
                 listener_fds=tuple(listener.fileno() for listener in listeners),
                 allow=self._allow,
                 facts=self._facts,
+                engines_directory=str(self._data / engines.DIRECTORY),
+                candidate=spec.candidate if trialnames.is_trial(spec.name) else None,
             ),
         )
 
@@ -105,6 +108,12 @@ class WorkerSupervisor:
                 minder.kill()
                 minder.join(timeout_s)
         self._minders.clear()
+
+    def mirror(self, slot: int, effect: effects.Mirror, check: Check) -> None:
+        """Have a worker give inputs to its module's candidate, by the tolerances of a check."""
+        path = self._listeners.path(trialnames.of(effect.module))
+        order = protocol.Mirror(str(path), effect.candidate, check.rtol, check.atol)
+        self.send(slot, order)
 
     def close(self, module: str) -> None:
         """Let go of a module that has no worker any more."""
@@ -138,12 +147,14 @@ class WorkerSupervisor:
         except BaseException:
             ours.close()
             raise
+        memory_mb, limit = _memory(spec, index)
         return Minder(
             child,
             ours,
             module=spec.name,
             slot=slot,
-            memory_mb=index.resources.memory_mb,
+            memory_mb=memory_mb,
+            memory_limit=limit,
             printed=self._log(spec.name),
             hooks=self._hooks,
         )
@@ -158,6 +169,16 @@ class WorkerSupervisor:
         ended = [slot for slot, minder in self._minders.items() if minder.join(0.0)]
         for slot in ended:
             del self._minders[slot]
+
+
+def _memory(spec: ModuleSpec, index: Index) -> tuple[int | None, str]:
+    """Return what a worker may use, MiB, and what says so: the lower of two limits."""
+    own = index.resources.memory_mb
+    if spec.candidate is not None and trialnames.is_trial(spec.name):
+        budget = spec.candidate.memory_mb
+        if budget is not None and (own is None or budget < own):
+            return budget, "candidate.memory_mb"
+    return own, "resources.memory_mb"
 
 
 def _environment(index: Index) -> dict[str, str]:

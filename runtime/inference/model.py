@@ -18,7 +18,8 @@ from runtime.errors import InvalidError, ModelError
 from runtime.inference import tensors
 from runtime.inference.ensemble import Ensemble, Part
 from runtime.inference.entry import Context, Entry
-from runtime.inference.session import CPU, Session
+from runtime.inference.providers import CPU, precision_of
+from runtime.inference.session import Session
 from runtime.inference.tensors import Arrays
 
 OUT_OF_MEMORY = "out of memory: raise resources.memory_mb, or send less"
@@ -62,11 +63,13 @@ class Model:
         load_step: "Callable[[Path, Index], Part] | None" = None,
         *,
         graph: Session | None = None,
+        engines: Path | None = None,
     ) -> "Model":
         """Load the bundle in `directory`; raise ModelError if it is not what `index` says.
 
         `load_step` loads the steps of an ensemble; by default this does, all in one process.
         `graph` is the session that `index` was made from, if there is one: then it is used.
+        `engines` is where TensorRT keeps what it builds of this model.
         """
         if index.kind not in PLATFORMS:
             raise ModelError(f"kind {index.kind} is no model: deploy it to devices")
@@ -75,7 +78,7 @@ class Model:
             return _ensemble(directory, index, load_step or Model.load)
         session = graph
         if session is None and index.kind != "python":
-            session = _session(directory, index, threads)
+            session = _session(directory, index, threads, engines)
         entry = None
         if index.entry is not None:
             # Lazily: a graph alone needs no reader of requirements.
@@ -154,7 +157,7 @@ def _ensemble(directory: Path, index: Index, load_step: Callable[[Path, Index], 
     )
 
 
-def _session(directory: Path, index: Index, threads: int) -> Session:
+def _session(directory: Path, index: Index, threads: int, engines: Path | None) -> Session:
     """Return the loaded graph; raise ModelError unless it is the one that was registered."""
     place = directory / index.model
     listed = {entry.path for entry in index.files}
@@ -164,7 +167,13 @@ def _session(directory: Path, index: Index, threads: int) -> Session:
         raise ModelError(f"{index.model} does not load: {error}") from error
     if missing:
         raise ModelError(f"{index.model} needs {missing[0]}, which is not in the bundle")
-    session = Session(place, threads=threads, providers=index.providers or (CPU,))
+    session = Session(
+        place,
+        threads=threads,
+        providers=index.providers or (CPU,),
+        engines=engines,
+        precision=precision_of(index.metadata),
+    )
     _require_same(index, session.signature)
     return session
 

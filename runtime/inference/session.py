@@ -15,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from runtime.bundle.index import DataType, Signature, TensorSpec
 from runtime.errors import ModelError
+from runtime.inference.providers import CPU, PRECISIONS, options
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 """Tensor name to array."""
@@ -37,7 +38,6 @@ DATATYPES: dict[str, DataType] = {
 """onnxruntime's name of a type to the Open Inference Protocol's."""
 
 DYNAMIC = -1
-CPU = "CPUExecutionProvider"
 QUIET = 4
 """Only what ends the process is logged."""
 MAX_REASON_CHARS = 300
@@ -72,15 +72,21 @@ class Session:
         *,
         threads: int = 1,
         providers: Sequence[str] = (CPU,),
+        engines: Path | None = None,
+        precision: str = PRECISIONS[0],
     ) -> None:
         """Load a file; raise ModelError saying what is wrong with it.
 
-        `threads` is the number of cores that one run may use.
+        `threads` is the number of cores that one run may use, `engines` where TensorRT keeps what
+        it builds of this model, in this precision.
         """
         _require(providers)
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), _options(threads), providers=list(providers)
+                str(path),
+                _options(threads),
+                providers=list(providers),
+                provider_options=options(providers, engines=engines, precision=precision),
             )
         except _FOREIGN as error:
             raise ModelError(
@@ -118,6 +124,11 @@ def _options(threads: int) -> Any:
     # A waiting thread sleeps: a device's other work needs the core more than the next microsecond.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def version() -> str:
+    """Return onnxruntime's."""
+    return str(onnxruntime.__version__)
 
 
 def _require(providers: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """What stands between the transports and the models: values, and what a model must offer."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -160,6 +161,12 @@ class Served:
         self.predict = model.predict
         self.turns, self.tally = turns, tally
         """`tally` is the event loop's; the model's own threads have another."""
+
+    def as_version(self, version: str) -> "Served":
+        """Return the same, called by another version: for an answer that another one gave."""
+        named = copy.copy(self)
+        named.version = version
+        return named
 
     def fits(self, inputs: Arrays) -> bool:
         """Say whether inputs are small enough for `DataPlane.run_now`."""

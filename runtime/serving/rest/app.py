@@ -70,7 +70,7 @@ class Rest:
         self._plane = plane
         self._place = place or HeapBody
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
-        infer = Infer(plane, codec, max_body_bytes=max_body_bytes)
+        self.infer = infer = Infer(plane, codec, max_body_bytes=max_body_bytes)
         described = Descriptions(plane, shelf)
         scores = Scores(plane, described, max_body_bytes=max_body_bytes)
         changes = Changes(plane, repository)

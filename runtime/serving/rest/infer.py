@@ -10,7 +10,7 @@ So whatever takes longer than a fraction of a millisecond is not done where othe
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from runtime.errors import PackhorseError
@@ -41,18 +41,28 @@ class Codec(Protocol):
         ...
 
 
+Detour = Callable[
+    [Served, Arrays, Sequence[str] | None, Ask], Awaitable[tuple[Served, Arrays] | None]
+]
+"""May answer in a model's place, and says as whom; None: the model itself shall."""
+
+
 class Infer:
     """Answers inference requests."""
 
     def __init__(self, plane: DataPlane, codec: Codec | None, *, max_body_bytes: int) -> None:
         self._plane, self._codec, self._max_body_bytes = plane, codec, max_body_bytes
         self._find = plane.find
+        self.detour: Detour | None = None
+        """Asked first, for requests that name no version."""
 
     def ask(self, known: Known, body: bytes | Body) -> Reply | Coroutine[Any, Any, Reply]:
         """Return the answer, or what will give it; raise what the request is refused for."""
         place = known.place
         served = self._find(place.name or "", place.version)
-        if not served.quick or not known.plain or not isinstance(body, bytes):
+        if self.detour is not None or not served.quick or not known.plain:
+            return self._later(known, body, served)
+        if not isinstance(body, bytes):
             return self._later(known, body, served)
         if len(body) >= LARGE_BYTES:
             return self._later(known, body, served)
@@ -86,11 +96,21 @@ class Infer:
         ask = ask_of(known, asked)
         if served.streams:
             return Stream(200, EVENTS + known.fields, self._events(served, asked, ask))
-        outputs = await self._plane.run(served, asked.inputs, asked.wanted, ask)
+        served, outputs = await self._outputs(known, asked, served, ask)
         ran_at = time.perf_counter()
         answer = await self._written(known, asked, served, outputs)
         served.tally.encode.observe(time.perf_counter() - ran_at)
         return answer
+
+    async def _outputs(
+        self, known: Known, asked: Question, served: Served, ask: Ask
+    ) -> tuple[Served, Arrays]:
+        """Return an answer, and who gave it."""
+        if self.detour is not None and known.place.version is None:
+            found = await self.detour(served, asked.inputs, asked.wanted, ask)
+            if found is not None:
+                return found
+        return served, await self._plane.run(served, asked.inputs, asked.wanted, ask)
 
     async def _written(
         self, known: Known, asked: Question, served: Served, outputs: Arrays
