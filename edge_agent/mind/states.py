@@ -88,6 +88,7 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Effect, .
     """Return the state after an event at `now` (seconds since 1970), and what to do about it."""
     turn = Turn(now=now, number=state.number, limits=state.limits)
     state = _apply(state, event, turn)
+    turn.spread_s = plan.spread_s(state.desired.fleet) if state.desired else 0.0
     turn.testing = any(module.candidate is not None for module in state.modules)
     settled = [plan.settle(module, turn) for module in state.modules]
     for module in settled:
