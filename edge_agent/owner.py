@@ -44,7 +44,7 @@ class Owner:
         self._uplink, self._account = company.uplink, company.account
         self._hands, self._telemetry = company.hands, company.telemetry
         self._timers, self._clock = company.timers, company.clock
-        self._commands = Commands(company.hands.do, company.uplink.answer)
+        self._commands = Commands(company.hands.do, company.uplink.answer, company.desk)
 
     @property
     def state(self) -> State:
@@ -88,6 +88,8 @@ class Owner:
                 self._note(f"source {news.module} {news.source}", text)
             case events.FetchTrouble():
                 self._note(f"fetch {news.module}", news.text and f"{news.module}: {news.text}")
+            case events.EngineTrouble():
+                self._note("engine", news.text and f"engine: {news.text}")
             case events.HandsAsked():
                 self._apply(news)
 

@@ -20,6 +20,7 @@ from cloud.cli import (
     devices,
     gc,
     history,
+    keys,
     login,
     models,
     output,
@@ -54,6 +55,7 @@ app.command()(gc.gc)
 app.command()(login.login)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
+app.add_typer(keys.app, name="keys")
 app.command()(deployments.deploy)
 app.command()(releasing.release)
 app.add_typer(deployments.app, name="deployments")
