@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runtime import tls
 from runtime.errors import LinkError
+from runtime.tlssocket import GatheringSocket
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,14 @@ def context(settings: LinkSettings) -> ssl.SSLContext:
     made = tls.client_context(
         ca_pem=ca_pem, cert_file=settings.cert_file, key_file=settings.key_file
     )
-    made.sslsocket_class = _Socket
+    made.sslsocket_class = GatheringSocket
     return made
 
 
-class _Socket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho forgets to do."""
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as inherited
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
+def refusal(text: str) -> str:
+    """Tell a broker that does not want us from one that cannot be reached."""
+    low = text.lower()
+    alert = "alert" in low and ("certificate" in low or "unknown ca" in low)
+    if alert or "not authorized" in low or "bad user name" in low:
+        return f"the broker refused this certificate: {text}"
+    return text

@@ -20,10 +20,11 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from runtime import batches, credentials
+from runtime import batches, credentials, tlssocket
 from runtime.credentials import LinkSettings
 from runtime.errors import LinkError, PartlyPublishedError
 from runtime.linkevents import Connected, Inbox, Received
+from runtime.tlssocket import GatheringSocket
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,9 @@ class Connection:
         except TimeoutError as error:
             raise LinkError(f"broker {place}: no answer in {CONNECT_TIMEOUT_S:g} s") from error
         except (OSError, ValueError) as error:
-            raise LinkError(f"broker {place}: {_refusal(str(error))}") from error
+            raise LinkError(f"broker {place}: {credentials.refusal(str(error))}") from error
+        if isinstance(sock := client.socket(), GatheringSocket):
+            sock.gather()
         self._deadline = time.monotonic() + CONNECT_TIMEOUT_S
 
     def serve(self) -> str:
@@ -101,7 +104,7 @@ class Connection:
         while (sock := self.socket()) is not None:
             writing = select.POLLOUT if self.wants_write() else 0
             poll.register(sock.fileno(), select.POLLIN | writing)
-            found = poll.poll(0 if _pending(sock) else self._patience_ms())
+            found = poll.poll(0 if tlssocket.pending(sock) else self._patience_ms())
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake_fd)
             self.work(readable=any(fd == sock.fileno() for fd, _ in found))
@@ -115,17 +118,27 @@ class Connection:
 
     def wants_write(self) -> bool:
         """Say whether something waits to be written."""
-        return self._client.want_write()
+        sock = self._client.socket()
+        return self._client.want_write() or (isinstance(sock, GatheringSocket) and sock.holds)
 
     def work(self, *, readable: bool) -> None:
         """Read what is there, write what fits, keep the connection alive."""
-        if readable or _pending(self._client.socket()):
+        if readable or tlssocket.pending(self._client.socket()):
             self._client.loop_read()
-        while _pending(self._client.socket()):
+        while tlssocket.pending(self._client.socket()):
             self._client.loop_read()
+        self.write()
+        self._client.loop_misc()
+
+    def write(self) -> None:
+        """Write what fits."""
         if self._client.want_write():
             self._client.loop_write()
-        self._client.loop_misc()
+        if isinstance(sock := self._client.socket(), GatheringSocket):
+            try:
+                sock.flush()
+            except OSError as error:
+                self._reason = f"the connection broke: {error}"
 
     def farewell(self) -> str:
         """Say goodbye if that was wished; return why the connection is over."""
@@ -144,7 +157,7 @@ class Connection:
         while (sock := self._client.socket()) is not None and time.monotonic() < deadline:
             poll.register(sock.fileno(), select.POLLOUT)
             poll.poll(50)
-            self._client.loop_write()
+            self.write()
 
     def close(self, reason: str, *, politely: bool = False) -> None:
         """End it soon; from any thread."""
@@ -233,7 +246,7 @@ class Connection:
         self, client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, _more: Any
     ) -> None:
         if code.is_failure:
-            self._reason = _refusal(f"refused: {code}")
+            self._reason = credentials.refusal(f"refused: {code}")
         elif self._subscriptions:
             client.subscribe(list(self._subscriptions))
         else:
@@ -283,18 +296,4 @@ class Connection:
     def _on_log(self, _client: paho.Client, _data: Any, level: int, text: str) -> None:
         # The only place where paho says why a socket failed.
         if level == LogLevel.MQTT_LOG_ERR:
-            self._trouble = _refusal(text)
-
-
-def _refusal(text: str) -> str:
-    """Tell a broker that does not want us from one that cannot be reached."""
-    low = text.lower()
-    alert = "alert" in low and ("certificate" in low or "unknown ca" in low)
-    if alert or "not authorized" in low or "bad user name" in low:
-        return f"the broker refused this certificate: {text}"
-    return text
-
-
-def _pending(sock: Any) -> bool:
-    """Whether TLS has read more than it has given out."""
-    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+            self._trouble = credentials.refusal(text)

@@ -8,9 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlmodel import col, func, select
-
-from cloud import database, endpoints, tables
+from cloud import database, endpoints
 from cloud.client import Client
 from cloud.demo.stage import find
 from cloud.endpoints import Endpoints
@@ -22,6 +20,13 @@ HOST = "127.0.0.1"
 START_S = 120.0
 STOP_S = 15.0
 POLL_S = 0.02
+LOOK_S = 0.04
+
+
+_LAGGING = """
+SELECT count(*) FROM desired JOIN device ON device.id = desired.device
+ WHERE device.reported_generation < desired.generation
+"""
 
 
 class Stage:
@@ -61,10 +66,8 @@ class Stage:
 
     def lagging(self) -> int:
         """Return how many devices have not said that their newest desired state is durable."""
-        behind = col(tables.Device.reported_generation) < col(tables.Desired.generation)
-        query = select(func.count()).select_from(tables.Desired).join(tables.Device).where(behind)
-        with database.reading(self._engine) as session:
-            return session.exec(query).one()
+        with self._engine.connect() as connection:
+            return int(connection.exec_driver_sql(_LAGGING).scalar_one())
 
     def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
         """Wait until no device lags; return whether that was in time. `tick` may raise."""
@@ -73,7 +76,7 @@ class Stage:
             tick()
             if time.monotonic() > deadline:
                 return False
-            pause.wait(POLL_S)
+            pause.wait(LOOK_S)
         return True
 
     def __enter__(self) -> Self:

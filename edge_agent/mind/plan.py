@@ -20,6 +20,8 @@ from edge_agent.mind.turn import Turn
 from runtime.messages import ModuleSpec, Phase
 
 MOST_WAIT_S = 300.0
+DOWNLOADS_PER_S = 200.0
+"""A fleet that is told of a bundle in one moment begins to fetch it at about this rate."""
 
 
 def settle(module: Module, turn: Turn) -> Module:
@@ -31,6 +33,11 @@ def settle(module: Module, turn: Turn) -> Module:
     module = _serve(module, turn)
     module = _hand_over_sources(module, turn)
     return _describe(module, turn)
+
+
+def spread_s(fleet: int) -> float:
+    """Return within which time the devices of such a fleet begin a download; 0: at once."""
+    return fleet / DOWNLOADS_PER_S if fleet > DOWNLOADS_PER_S else 0.0
 
 
 def backoff_s(failures: int) -> float:
@@ -176,7 +183,11 @@ def _turn_to(module: Module, turn: Turn, goal: ModuleSpec | None) -> Module:
         turn.do(effects.CancelJob(module.name, module.job))
     if module.candidate is not None:
         module = discard(module, turn, module.candidate, kill=True)
-    return replace(module, **{**_nothing_pursued(), "pursued": goal, "trying": None})
+    module = replace(module, **{**_nothing_pursued(), "pursued": goal, "trying": None})
+    if goal is None or turn.spread_s == 0.0 or modules.same(goal, module.running):
+        return module
+    turn.do(effects.SetTimer(TimerKey(module.name, "retry"), turn.spread_s, jitter=True))
+    return replace(module, waiting=True)
 
 
 def _nothing_pursued() -> dict[str, object]:
@@ -228,6 +239,8 @@ def _outlook(module: Module, turn: Turn) -> tuple[Phase, str, bool]:
     refused = modules.refusal(module, wanted)
     if refused is not None:
         return Phase.FAILED, refused.reason, False
+    if module.waiting and not module.trouble:
+        return module.stage, f"waits up to {turn.spread_s:g} s for its turn to download", True
     return module.stage, module.trouble, bool(module.trouble)
 
 

@@ -92,6 +92,7 @@ def step(state: State, event: Event, now: float) -> tuple[State, tuple[Effect, .
     turn = Turn(now=now, number=state.number, limits=state.limits)
     state = _apply(state, event, turn)
     asked = state.desired.modules if state.desired else ()
+    turn.spread_s = plan.spread_s(state.desired.fleet) if state.desired else 0.0
     state = replace(state, modules=candidates.settle(state.modules, asked, turn, _want))
     turn.testing = any(module.candidate is not None for module in state.modules)
     settled = [plan.settle(module, turn) for module in state.modules]

@@ -23,6 +23,8 @@ class Turn:
         self.now, self.number, self.limits = now, number, limits
         self.testing = False
         """Whether some module's candidate occupies the device."""
+        self.spread_s = 0.0
+        """Within which time the fleet begins a download; 0: at once."""
         self.effects: list[Effect] = []
 
     def do(self, effect: Effect) -> None:

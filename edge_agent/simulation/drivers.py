@@ -93,6 +93,8 @@ class Porter:
 
     def fetch(self, effect: effects.Fetch) -> None:
         """Bring all blobs of a bundle."""
+        if effect.job in self._cancelled:
+            return
         if effect.bundle in self._disk.held:
             self._put(events.Fetched(effect.module, effect.job, Transfer(0, 0)))
             return
@@ -195,7 +197,8 @@ class Hands:
         """Do one effect, but Report."""
         match effect:
             case effects.Fetch():
-                self._porter.fetch(effect)
+                # As long as a porter takes to see what is on its disk.
+                self._later(self._faults.work_s(), lambda: self._porter.fetch(effect))
             case effects.Verify():
                 read = events.Verified(effect.module, effect.job)
                 self._soon(self._faults.read_s(), read)

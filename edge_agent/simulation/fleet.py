@@ -19,7 +19,7 @@ from runtime.credentials import LinkSettings
 from runtime.errors import InvalidError
 from runtime.simulated import Count, Fleet, Member
 
-COUNT_EVERY_S = 0.25
+COUNT_EVERY_S = 0.5
 KEEPALIVE_S = 60
 ENROLLING = 8
 """Devices that enrol at once: a registry lets in all of those together."""

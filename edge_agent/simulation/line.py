@@ -37,7 +37,7 @@ class Line:
         self._connection: Connection | None = None
         self._fd, self._writing = -1, False
         self._timer: Timer | None = None
-        self._stopped = False
+        self._stopped = self._working = False
         self.connects = 0
 
     @property
@@ -72,14 +72,20 @@ class Line:
         if connection is None or not connection.ready:
             raise LinkError(f"{topic}: not published: not connected")
         connection.post(topic, payload, done, retain=retain)
-        self._rewatch(connection)
+        if not self._working:
+            connection.write()
+            self._rewatch(connection)
 
     def work(self, *, readable: bool) -> None:
         """Read and write; called when the socket is ready."""
         connection = self._connection
         if connection is None:
             return
-        connection.work(readable=readable)
+        self._working = True
+        try:
+            connection.work(readable=readable)
+        finally:
+            self._working = False
         if self._connection is not connection:  # what was read had it cut
             return
         if connection.socket() is None:

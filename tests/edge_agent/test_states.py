@@ -1,7 +1,7 @@
 import pytest
 
 from edge_agent.mind import effects, events, states
-from runtime.messages import Phase, RunningVersion
+from runtime.messages import Desired, Phase, RunningVersion
 from tests.support.worlds import World, digest, spec
 
 
@@ -607,3 +607,26 @@ def test_a_refused_bundle_that_is_applied_by_hand_is_tried_again() -> None:
 
     assert world.report().phase is Phase.RUNNING
     assert world.report().attempt == 4
+
+
+def test_a_large_fleet_begins_its_downloads_spread_over_time_and_says_that_it_waits() -> None:
+    """hawkBit, rauc-hawkbit-updater: a fleet that is told in one moment must not come in one."""
+    world = World()
+    world.tell(events.DesiredReceived(Desired("dev-a", 1, 0.0, (spec("a"),), fleet=1000)))
+    (timer,) = [effect for effect in world.done if isinstance(effect, effects.SetTimer)]
+
+    assert (timer.key.kind, timer.delay_s, timer.jitter) == ("retry", 5.0, True)
+    assert "waits up to 5 s for its turn" in world.report().reason
+    assert world.report().retrying
+    assert world.jobs == {}
+
+    world.tell(events.TimerFired(timer.key))
+    assert len(world.jobs) == 1
+    assert world.report().reason == ""
+
+
+def test_a_fleet_that_fits_in_a_second_does_not_wait() -> None:
+    world = World()
+    world.tell(events.DesiredReceived(Desired("dev-a", 1, 0.0, (spec("a"),), fleet=200)))
+
+    assert len(world.jobs) == 1
