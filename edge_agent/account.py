@@ -44,11 +44,12 @@ class Account:
         telemetry: TelemetryPath,
         listeners: Listeners,
         troubles: dict[str, str],
+        metered: bool = False,
     ) -> None:
         """`troubles` are what was wrong from the start, by what they are about."""
         self._place, self._reserve_mb, self._clock = place, reserve_mb, clock
         self._telemetry, self._listeners = telemetry, listeners
-        self._facts = facts.collect()
+        self._facts = facts.collect(metered=metered)
         self.state = state
         self.generation = state.generation
         """The newest that is durable."""

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edge_agent import facts
+from edge_agent import facts, pace
 from edge_agent.account import Account, Place
 from edge_agent.bundles.fetch import Fetcher
+from edge_agent.bundles.mqttroad import MqttRoad
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
+from edge_agent.bundles.roads import Roads
 from edge_agent.control import ControlServer
 from edge_agent.handing import Handing
 from edge_agent.hands import Hands
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
+from edge_agent.partdesk import CarriesParts
 from edge_agent.settings import AgentSettings
 from edge_agent.status import StatusServer
 from edge_agent.telemetry.outbox import Outbox
@@ -30,8 +33,6 @@ from runtime.digests import Digest
 from runtime.retry import Backoff
 
 __all__ = ["Parts", "Place", "assemble"]
-
-BYTES_PER_KILOBIT = 125
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,13 @@ def assemble(
         telemetry=telemetry,
         listeners=listeners,
         troubles=troubles,
+        metered=settings.metered,
     )
-    about, timers = facts.collect(), Timers()
+    about, timers = facts.collect(metered=settings.metered), Timers()
     workers = _workers(place, settings, listeners, telemetry, put, about=about)
     releases = Releases(place.data, about)
-    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put)
+    fetcher = _fetcher(place, settings, uplink, releases=releases, about=about, clock=clock)
+    porter = Porter(releases, fetcher, put)
     hands = Hands(
         releases=releases,
         porter=porter,
@@ -120,7 +123,7 @@ def _telemetry(
         uplink.publish,
         device=place.device,
         clock=clock,
-        settings=TelemetrySettings(flush_s=settings.flush_s),
+        settings=TelemetrySettings(flush_s=settings.flush_s, upload_kbps=settings.upload_kbps),
     )
     return outbox, path
 
@@ -154,8 +157,10 @@ def _fetcher(
     place: Place,
     settings: AgentSettings,
     uplink: Uplink,
+    *,
     releases: Releases,
     about: Mapping[str, str],
+    clock: Clock,
 ) -> Fetcher:
     return Fetcher(
         releases.blobs,
@@ -164,9 +169,17 @@ def _fetcher(
         place.ca_file,
         base_url=place.base_url,
         reserve_bytes=settings.reserve_mb * memory.MIB,
-        bytes_per_s=settings.download_kbps * BYTES_PER_KILOBIT or None,
+        pace=pace.of_kbps(settings.download_kbps, clock=clock.monotonic),
+        metered=settings.metered,
+        roads=_roads(settings, uplink),
+        clock=clock,
         # Short waits here: the long ones are the mind's, and a new connection cuts those short.
         backoff=Backoff(first_s=0.5, most_s=4.0),
         held=releases.held,
         facts=about,
     )
+
+
+def _roads(settings: AgentSettings, uplink: Uplink) -> Roads:
+    desk = uplink.parts if isinstance(uplink, CarriesParts) else None
+    return Roads(settings.transport, mqtt=None if desk is None else MqttRoad(desk))

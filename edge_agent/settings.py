@@ -56,7 +56,15 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reserve_mb: Megabytes = 64
     """What a download leaves free on the disk; less than this is reported as a trouble."""
     download_kbps: Annotated[int, Meta(ge=0)] = 0
-    """Downloads use at most this many kilobits a second on average; 0: no limit."""
+    """What the link may carry down, in kilobits a second; 0: no limit. Nine tenths are for
+    downloads, all of them together; the rest stays free for what steers the device."""
+    upload_kbps: Annotated[int, Meta(ge=0)] = 0
+    """The same up: nine tenths are for telemetry."""
+    metered: bool = False
+    """The link costs by the byte: downloads wait, unless their deployment says `metered: allow`."""
+    transport: Literal["auto", "https", "mqtt"] = "auto"
+    """How blobs come: over HTTPS, over the MQTT link alone, or over MQTT for a while whenever
+    HTTPS does not get through."""
     flush_s: Seconds = 2.0
     """A record waits at most this long for others to travel with."""
     log_format: Literal["plain", "json"] = "plain"

@@ -2,6 +2,7 @@
 
     desired, ack      heard: handed to the agent, which reads them in its own thread
     response          heard: given to whoever asked
+    parts/given       heard: given to the download that asked, over parts/wanted
     command           heard: handed to the agent; answered by a result
     presence          said: online at each connect, offline as last will and at a good end
     reported          said: by the reporter
@@ -18,12 +19,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_agent.partdesk import PartDesk
 from edge_agent.reporter import Reporter
 from runtime import messages, topics
 from runtime.clock import Clock, SystemClock
 from runtime.errors import InvalidError, LinkError, PackhorseError
 from runtime.link import Connected, Disconnected, Link, LinkEvent, LinkSettings, Received
-from runtime.messages import CommandResult, FetchRequest, FetchResponse, Presence, Reported
+from runtime.messages import (
+    CommandResult,
+    FetchRequest,
+    FetchResponse,
+    PartWanted,
+    Presence,
+    Reported,
+)
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
@@ -32,7 +41,7 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 LEASES = 3
 """After so many heartbeats without a word the device counts as lost."""
-HEARD = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK, Channel.COMMAND)
+HEARD = topics.TO_DEVICE
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class MqttUplink:
         self._clock = clock or SystemClock()
         self._hooks: UplinkHooks | None = None
         self._questions: dict[str, _Question] = {}
+        self.parts = PartDesk(self._want_part)
         self._reporter = Reporter(self._report, heartbeat_s=heartbeat_s)
         self._link = Link(
             settings,
@@ -156,6 +166,11 @@ class MqttUplink:
         """Say what came of a command, without waiting; raise LinkError if nobody hears it."""
         topic = topics.render(self._device, Channel.RESULT)
         self._link.publish(topic, messages.encode(result), qos=0)
+
+    def _want_part(self, wanted: PartWanted) -> None:
+        # QoS 0: a question that is lost is asked again, one that is late is worth nothing.
+        topic = topics.render(self._device, Channel.PART_WANTED)
+        self._link.publish(topic, messages.encode(wanted), qos=0)
 
     def changed(self, *, urgent: bool) -> None:
         """Report soon, or at once."""
@@ -208,6 +223,8 @@ class MqttUplink:
                 hooks.ack(message.payload)
             elif channel is Channel.COMMAND:
                 hooks.command(message.payload)
+            elif channel is Channel.PART_GIVEN:
+                self.parts.given(message.payload)
             elif channel is Channel.RESPONSE:
                 self._answered(messages.decode(FetchResponse, message.payload))
         except InvalidError as error:

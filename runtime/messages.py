@@ -43,6 +43,8 @@ class Capture(msgspec.Struct, frozen=True, omit_defaults=True):
     """Record the inputs of this fraction of predictions, 0 to 1."""
 
 
+METERED_ALLOW = "allow"
+"""A wish that may be fetched over a link that costs by the byte."""
 BY_HAND = "by-hand"
 """In place of a deployment's id: somebody applied a file on the device itself."""
 
@@ -65,6 +67,14 @@ class ModuleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     capture: Capture = Capture()
     soak_s: float = 30.0
     """How long the version before stays warm after a switch, in seconds."""
+    budget_bytes: int | None = None
+    """The device spends no more than this on downloading the bundle in one attempt; None: any."""
+    metered: str = ""
+    """METERED_ALLOW: also over a metered link; anything else: the device waits for another."""
+    not_before: float | None = None
+    """Seconds since 1970: no download before."""
+    not_after: float | None = None
+    """Seconds since 1970: no download from then on."""
 
 
 class Desired(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,13 +103,15 @@ class Progress(msgspec.Struct, frozen=True):
     total_bytes: int
 
 
-class Transfer(msgspec.Struct, frozen=True):
+class Transfer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a bundle's way to a device has cost."""
 
     received_bytes: int
     """Came over the network for it: encoded bytes and part tables, also those that came twice."""
     whole_bytes: int
     """The encoded bytes that it would have taken without deltas."""
+    neighbour_bytes: int = 0
+    """Came from neighbours on the local network, not counted above."""
 
 
 class ModuleReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -198,6 +210,21 @@ class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     offers: tuple[Offer, ...] = ()
     error: str = ""
     retryable: bool = True
+
+
+class PartWanted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device asks for a piece of an encoded blob over MQTT: answered by a runtime.pieces.Head."""
+
+    id: str
+    blob: Digest
+    encoding: str
+    start: int
+    """Of the encoded bytes, or of the part table."""
+    length: int
+    """At most `runtime.pieces.MAX_PIECE_BYTES`."""
+    base: Digest | None = None
+    table: bool = False
+    """The part table is meant."""
 
 
 CHECK = "check"

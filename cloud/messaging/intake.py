@@ -53,6 +53,8 @@ class Intake:
     states: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
     """Reports and presences, in the order in which they came."""
     requests: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
+    on_part_wanted: Callable[[Arrival], None] = lambda _arrival: None
+    """Takes a question for a piece of a blob, as `on_result` does."""
     on_result: Callable[[Arrival], None] = lambda _arrival: None
     """Takes what came of a command, in the link's thread: quick."""
 
@@ -79,6 +81,9 @@ class Intake:
                 self._wait_for_room(self.telemetry, arrival)
             case Channel.REQUEST:
                 self._wait_for_room(self.requests, arrival)
+            case Channel.PART_WANTED:
+                self.on_part_wanted(arrival)
+                self.ack(message)
             case Channel.RESULT:
                 self.on_result(arrival)
                 self.ack(message)

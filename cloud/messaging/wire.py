@@ -1,10 +1,11 @@
-"""The registry's side of MQTT: two links, and the four duties that they feed or carry.
+"""The registry's side of MQTT: two links, and the duties that they feed or carry.
 
     link packhorse-ingest  ─► Intake ─► ingest      telemetry into rows
       (lasting session)            ├──► presence    reports into device rows
                                    ├──► responder   download offers
+                                   ├──► part giver  pieces of blobs
                                    └──► commander   what came of commands
-    link packhorse-publish ◄─ publisher, and the answers of the three above
+    link packhorse-publish ◄─ publisher, and the answers of those above
 
 Two, since the one that receives stands still while the database cannot keep up, and what the
 registry has to say must go out all the same.
@@ -18,6 +19,7 @@ from cloud.crew import Crew
 from cloud.messaging.commands import Commander
 from cloud.messaging.ingest import Ingester
 from cloud.messaging.intake import CLIENT_ID, SUBSCRIPTIONS, Intake
+from cloud.messaging.partgiver import PartGiver
 from cloud.messaging.presence import Presences
 from cloud.messaging.publisher import Publisher
 from cloud.messaging.responder import Responder
@@ -55,10 +57,12 @@ class Wire:
         self._login, self._crew = login, crew
         self._publisher = Publisher(services, self._publish_desired)
         self.commander = Commander(self._tell_command)
+        self._part_giver = PartGiver(services, tell=self._tell_part)
         self._intake = Intake(
             crew.stopping,
             ack=self._ack,
             now=services.clock.now,
+            on_part_wanted=self._part_giver.put,
             on_result=self.commander.hear,
         )
         self._ingester = Ingester(
@@ -89,6 +93,7 @@ class Wire:
         self._crew.start("ingest", lambda: self._ingester.run(stopping))
         self._crew.start("presence", lambda: self._presences.run(stopping))
         self._crew.start("responder", lambda: self._responder.run(stopping))
+        self._crew.start("parts", lambda: self._part_giver.run(stopping))
         self._crew.start("publisher", lambda: self._publisher.run(stopping))
         self._outgoing.start()
         self._incoming.start()
@@ -145,6 +150,9 @@ class Wire:
         # QoS 0, as everything that is worth nothing later.
         topic = topics.render(device, Channel.COMMAND)
         self._outgoing.publish(topic, messages.encode(command), qos=0)
+
+    def _tell_part(self, device: DeviceId, piece: bytes) -> None:
+        self._outgoing.publish(topics.render(device, Channel.PART_GIVEN), piece, qos=0)
 
     def _tell_response(self, device: DeviceId, response: FetchResponse) -> None:
         payload = messages.encode(response)

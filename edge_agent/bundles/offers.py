@@ -62,7 +62,7 @@ class Offers:
     ) -> list[Offer]:
         """Return an offer for at least one of these: an answer has room for so many URLs."""
         while True:
-            self._patience.stop_if_cancelled()
+            self._patience.require_leave()
             try:
                 return self._once(blobs, known, sizes)
             except LinkError as error:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from edge_agent.bundles.fetch import FetchCancelledError, Fetcher
+from edge_agent.bundles.patience import NotNowError
+from edge_agent.bundles.purse import BudgetError
 from edge_agent.bundles.releases import Releases
 from edge_agent.mind import effects, events
 from edge_agent.mind.events import Event, News
@@ -124,6 +126,7 @@ class Porter:
             progress=progress,
             cancelled=lambda: self._is_cancelled(job.job),
             warn=warn,
+            terms=job.terms,
         )
         transfer = self._fetcher.transfer(job.bundle)
         self._tell(job, events.Fetched(job.module, job.job, transfer))
@@ -140,7 +143,15 @@ class Porter:
             extra={"module_name": job.module, "bundle": job.bundle, "reason": text},
         )
         self._told = text
-        failed = events.JobFailed(job.module, job.job, text, retryable, refetch=damaged)
+        failed = events.JobFailed(
+            job.module,
+            job.job,
+            text,
+            retryable,
+            refetch=damaged,
+            wait_s=error.wait_s if isinstance(error, NotNowError) else None,
+            budget_bytes=error.budget_bytes if isinstance(error, BudgetError) else None,
+        )
         self._tell(job, failed)
 
     def _tell(self, job: effects.Fetch | effects.Verify, event: Event) -> None:
