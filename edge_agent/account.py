@@ -7,6 +7,7 @@ from pathlib import Path
 from edge_agent import facts, vitals
 from edge_agent.mind import modules
 from edge_agent.mind.states import State
+from edge_agent.settings import AgentSettings
 from edge_agent.status import Status
 from edge_agent.telemetry.path import TelemetryPath
 from edge_agent.workers.listeners import Listeners
@@ -39,17 +40,16 @@ class Account:
         place: Place,
         state: State,
         *,
-        reserve_mb: int,
+        settings: AgentSettings,
         clock: Clock,
         telemetry: TelemetryPath,
         listeners: Listeners,
         troubles: dict[str, str],
-        metered: bool = False,
     ) -> None:
         """`troubles` are what was wrong from the start, by what they are about."""
-        self._place, self._reserve_mb, self._clock = place, reserve_mb, clock
+        self._place, self._reserve_mb, self._clock = place, settings.reserve_mb, clock
         self._telemetry, self._listeners = telemetry, listeners
-        self._facts = facts.collect(metered=metered)
+        self._facts = facts.collect(metered=settings.metered)
         self.state = state
         self.generation = state.generation
         """The newest that is durable."""

@@ -10,9 +10,11 @@ from edge_agent.bundles.mqttroad import MqttRoad
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
 from edge_agent.bundles.roads import Roads
+from edge_agent.company import Company
 from edge_agent.control import ControlServer
 from edge_agent.handing import Handing
 from edge_agent.hands import Hands
+from edge_agent.journal import Journal
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
@@ -50,6 +52,19 @@ class Parts:
     status: StatusServer
     control: ControlServer
 
+    def company(self, journal: Journal, uplink: Uplink, clock: Clock) -> Company:
+        """Return those that the owner of the state works with."""
+        return Company(
+            journal,
+            self.hands,
+            self.account,
+            self.telemetry,
+            uplink,
+            self.timers,
+            clock,
+            rest=memory.trim,
+        )
+
     def shut_down(self, uplink: Uplink, timeout_s: float) -> None:
         """End everything, each part before those that it needs; each has `timeout_s` for it."""
         self.control.stop(timeout_s)
@@ -79,18 +94,16 @@ def assemble(
     account = Account(
         place,
         state,
-        reserve_mb=settings.reserve_mb,
+        settings=settings,
         clock=clock,
         telemetry=telemetry,
         listeners=listeners,
         troubles=troubles,
-        metered=settings.metered,
     )
     about, timers = facts.collect(metered=settings.metered), Timers()
     workers = _workers(place, settings, listeners, telemetry, put, about=about)
     releases = Releases(place.data, about)
-    fetcher = _fetcher(place, settings, uplink, releases=releases, about=about, clock=clock)
-    porter = Porter(releases, fetcher, put)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases, clock), put)
     hands = Hands(
         releases=releases,
         porter=porter,
@@ -157,9 +170,7 @@ def _fetcher(
     place: Place,
     settings: AgentSettings,
     uplink: Uplink,
-    *,
     releases: Releases,
-    about: Mapping[str, str],
     clock: Clock,
 ) -> Fetcher:
     return Fetcher(
@@ -176,7 +187,7 @@ def _fetcher(
         # Short waits here: the long ones are the mind's, and a new connection cuts those short.
         backoff=Backoff(first_s=0.5, most_s=4.0),
         held=releases.held,
-        facts=about,
+        facts=releases.facts,
     )
 
 
