@@ -1,5 +1,6 @@
 """The agent's parts, made and wired: one place that knows who needs whom."""
 
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from edge_agent.control import ControlServer
 from edge_agent.handing import Handing
 from edge_agent.hands import Hands
 from edge_agent.journal import Journal
+from edge_agent.lan.sharing import Papers, Sharing
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
@@ -183,6 +185,7 @@ def _fetcher(
         pace=pace.of_kbps(settings.download_kbps, clock=clock.monotonic),
         metered=settings.metered,
         roads=_roads(settings, uplink),
+        sharing=_sharing(place, settings),
         clock=clock,
         # Short waits here: the long ones are the mind's, and a new connection cuts those short.
         backoff=Backoff(first_s=0.5, most_s=4.0),
@@ -194,3 +197,20 @@ def _fetcher(
 def _roads(settings: AgentSettings, uplink: Uplink) -> Roads:
     desk = uplink.parts if isinstance(uplink, CarriesParts) else None
     return Roads(settings.transport, mqtt=None if desk is None else MqttRoad(desk))
+
+
+def _sharing(place: Place, settings: AgentSettings) -> Sharing | None:
+    directory = place.data / "shared"
+    if not settings.lan_share or place.ca_file is None:
+        files.remove(directory)
+        return None
+    identity, registry = place.ca_file.parent, urllib.parse.urlsplit(place.base_url).hostname or ""
+    return Sharing(
+        directory,
+        Papers(place.ca_file, identity / "device.pem", identity / "device.key"),
+        host=settings.lan_address,
+        port=settings.lan_port,
+        cap_bytes=settings.lan_share_mb * memory.MIB,
+        kbps=settings.lan_kbps,
+        registry=registry,
+    )

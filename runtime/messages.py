@@ -182,6 +182,8 @@ class FetchRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Bundles whose files the device has, newest first; at most 32."""
     memory_bytes: int | None = None
     """What decoding may use; None: not said, so nothing is offered that needs much."""
+    lan: str = ""
+    """Where the device gives parts to neighbours: address and port; "": it does not."""
 
 
 class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -200,6 +202,10 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The blob on which the encoding builds: one of a bundle that the device has."""
     whole_size: int = 0
     """Encoded bytes of the same blob without a base; 0: these are they."""
+    peers: tuple[str, ...] = ()
+    """Where neighbours may give the same parts: addresses and ports."""
+    wait_s: float = 0.0
+    """How long to wait for neighbours that show no progress, before the URL is used."""
 
 
 class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,6 +18,8 @@ from edge_agent.bundles.ranges import ExpiredError
 from edge_agent.bundles.roads import Road, Roads
 from edge_agent.bundles.unpack import IN_PROCESS, unpack
 from edge_agent.bundles.valve import Valve
+from edge_agent.lan.peers import Peers
+from edge_agent.lan.shelf import Shelf
 from runtime import digests
 from runtime.bundle import parts
 from runtime.bundle.blobs import BlobStore
@@ -44,8 +46,14 @@ class Downloader:
         valve: Valve,
         *,
         memory_bytes: int = 0,
+        neighbours: Peers | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
-        """Keep partial downloads in `work`; `roads` says when not to take `https`."""
+        """Keep partial downloads in `work`; `roads` says when not to take `https`.
+
+        Parts that `neighbours` give take neither; they get theirs from `shelf`.
+        """
+        self._neighbours, self._shelf = neighbours, shelf
         self._blobs, self._work, self._https, self._roads = blobs, work, https, roads
         self._valve, self._patience = valve, valve.patience
         self._doubts, self._memory_bytes = Doubts(work), memory_bytes
@@ -70,6 +78,8 @@ class Downloader:
                         table = self._table(offer)
                         part_file = PartFile(self._work, table, offer.parts_sha256, offer.base)
                         opened.callback(part_file.close)
+                        if self._shelf is not None:
+                            opened.enter_context(self._shelf.open(offer.parts_sha256, part_file))
                     self._download(offer, part_file, progress)
                 except ExpiredError as error:
                     self._patience.expired(error)
@@ -105,7 +115,8 @@ class Downloader:
         table = part_file.table
         progress(part_file.done_bytes * table.size // max(table.encoded_size, 1))
         for part in part_file.missing():
-            self._part(offer, part_file, part)
+            if self._neighbours is None or not self._neighbours.bring(offer, part_file, part):
+                self._part(offer, part_file, part)
             progress(part_file.done_bytes * table.size // table.encoded_size)
         try:
             self._unpack(table, part_file, offer.base)
@@ -114,6 +125,8 @@ class Downloader:
             # offers what it does not have, and the next try costs no download.
             part_file.distrust()
             raise
+        if self._shelf is not None:
+            self._shelf.keep(offer.parts_sha256, part_file)
         part_file.remove()
 
     def _unpack(self, table: PartTable, part_file: PartFile, base: Digest | None) -> None:

@@ -23,6 +23,7 @@ from edge_agent.bundles.patience import POLL_S, FetchCancelledError, Patience
 from edge_agent.bundles.ranges import RangeClient
 from edge_agent.bundles.roads import Roads
 from edge_agent.bundles.spent import Spent
+from edge_agent.lan.sharing import Sharing
 from edge_agent.mind import terms as terms_of
 from edge_agent.mind.terms import NO_TERMS, Terms
 from edge_agent.pace import Pace
@@ -60,6 +61,7 @@ class Fetcher:
         pace: Pace | None = None,
         metered: bool = False,
         roads: Roads | None = None,
+        sharing: Sharing | None = None,
         clock: Clock | None = None,
         timeout_s: float = TIMEOUT_S,
         backoff: Backoff | None = None,
@@ -71,7 +73,7 @@ class Fetcher:
 
         `work` holds downloads; it lies on the file system of `blobs`. Offers without a host are
         relative to `base_url`. `pace` caps the rate. `metered`: the link costs by the byte.
-        `roads` knows of other ways than https. `held` returns the bundles
+        `roads` knows of other ways than https, `sharing` of neighbours. `held` returns the bundles
         whose files are in `blobs`, newest first: deltas build on these. `memory` returns how many
         bytes decoding may use. `facts` choose among a bundle's variants.
         """
@@ -79,6 +81,7 @@ class Fetcher:
         self.base_url, self.reserve_bytes, self.pace = base_url, reserve_bytes, pace
         self.metered, self.roads, self.clock = metered, roads or Roads(), clock or SystemClock()
         self.backoff = backoff or Backoff(first_s=1.0, most_s=60.0)
+        self.sharing = sharing
         self.held, self.memory, self.facts = held, memory, dict(facts or {})
         self.spent: dict[Digest, Spent] = {}
         self._ca_file, self._timeout_s = ca_file, timeout_s
@@ -88,6 +91,16 @@ class Fetcher:
         files.sweep_temporaries(work)
         stored = set(blobs.digests())
         partfile.discard(work, lambda blob: blob in stored)
+
+    def start(self) -> None:
+        """Begin to share with neighbours, where that is wanted."""
+        if self.sharing is not None:
+            self.sharing.start()
+
+    def stop(self) -> None:
+        """End what `start` began."""
+        if self.sharing is not None:
+            self.sharing.stop()
 
     def fetch(
         self,

@@ -17,6 +17,7 @@ from edge_agent.bundles.ranges import RangeClient
 from edge_agent.bundles.roads import HttpsRoad
 from edge_agent.bundles.spent import Spent
 from edge_agent.bundles.valve import Valve
+from edge_agent.lan.peers import Peers
 from edge_agent.mind.terms import Terms
 from runtime import digests, files, messages
 from runtime.bundle.index import Index
@@ -65,6 +66,11 @@ class Journey:
             own = Purse(fetcher.work, bundle, terms, terms.budget_bytes)
             opened.callback(own.settle)
         valve = Valve(self._patience, purse=own, pace=fetcher.pace, received=self._received)
+        neighbours, sharing = None, fetcher.sharing
+        if sharing is not None and sharing.address():
+            context = sharing.papers.for_asking()
+            neighbours = Peers(context, self._patience, self._received_from_neighbours)
+            opened.callback(neighbours.close)
         return Downloader(
             fetcher.blobs,
             fetcher.work,
@@ -72,11 +78,15 @@ class Journey:
             fetcher.roads,
             valve,
             memory_bytes=self._memory_bytes,
+            neighbours=neighbours,
+            shelf=sharing.shelf if neighbours and sharing else None,
         )
 
     def _run(self, bundle: Digest) -> Index:
         held = tuple(one for one in self._fetcher.held() if one != bundle)
-        means = Means(bundle, held, self._memory_bytes)
+        sharing = self._fetcher.sharing
+        lan = "" if sharing is None else sharing.address()
+        means = Means(bundle, held, self._memory_bytes, lan)
         self._offers = Offers(self._fetcher.ask, means, self._doubts, self._patience)
         self._spent = self._fetcher.spent.setdefault(bundle, Spent())
         listed = self._index(bundle)
@@ -129,7 +139,11 @@ class Journey:
         """Raise SpaceError unless there is room for all that is missing, and for one encoded."""
         unpacked = self._left_bytes or sum(offer.size for offer in offers)
         packed = max((offer.encoded_size - self._held(offer) for offer in offers), default=0)
-        files.require_space(self._work, unpacked + max(packed, 0) + self._fetcher.reserve_bytes)
+        needed = unpacked + max(packed, 0) + self._fetcher.reserve_bytes
+        sharing = self._fetcher.sharing
+        if sharing is not None and files.free_bytes(self._work) < needed:
+            sharing.shelf.clear()  # the neighbours find it elsewhere
+        files.require_space(self._work, needed)
 
     def _take(self, offer: Offer) -> None:
         self._accept(offer)
@@ -169,6 +183,9 @@ class Journey:
         )
         self._warn(f"{offer.encoding} of {name}{of} failed, fetched the whole: {error}")
         return self._offers.of([offer.blob], {offer.blob: offer.size})[0]
+
+    def _received_from_neighbours(self, count: int) -> None:
+        self._spent.neighbour_bytes += count
 
     def _received(self, count: int) -> None:
         self._spent.received_bytes += count

@@ -47,6 +47,7 @@ class Porter:
 
     def start(self) -> None:
         """Begin."""
+        self._fetcher.start()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -54,6 +55,7 @@ class Porter:
         self._stopping = True
         self._jobs.put(None)
         self._thread.join(timeout_s)
+        self._fetcher.stop()
 
     def add(self, job: effects.Fetch | effects.Verify) -> None:
         """Do this job after those added before."""
