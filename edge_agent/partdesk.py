@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from runtime import pieces
+from runtime import blobpieces
+from runtime.blobpieces import Head
 from runtime.errors import InvalidError, LinkError
 from runtime.messages import PartWanted
-from runtime.pieces import Head
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class PartDesk:
     def given(self, payload: bytes) -> None:
         """Hand an answer to whoever waits for it."""
         try:
-            head, data = pieces.decode(payload)
+            head, data = blobpieces.decode(payload)
         except InvalidError as error:
             log.warning("piece ignored", extra={"reason": str(error)})
             return

@@ -219,7 +219,7 @@ class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PartWanted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device asks for a piece of an encoded blob over MQTT: answered by a runtime.pieces.Head."""
+    """A device asks for a piece of an encoded blob over MQTT: answered by a runtime.blobpieces.Head."""
 
     id: str
     blob: Digest
@@ -227,7 +227,7 @@ class PartWanted(msgspec.Struct, frozen=True, omit_defaults=True):
     start: int
     """Of the encoded bytes, or of the part table."""
     length: int
-    """At most `runtime.pieces.MAX_PIECE_BYTES`."""
+    """At most `runtime.blobpieces.MAX_PIECE_BYTES`."""
     base: Digest | None = None
     table: bool = False
     """The part table is meant."""

@@ -10,6 +10,7 @@ from cloud.cli.output import JsonFlag
 
 app = typer.Typer(no_args_is_help=True, help="Look at deployments, cancel and retry them.")
 
+MEGABYTE = 1_000_000
 Id = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 
 
@@ -35,6 +36,13 @@ def deploy(
     soak: Annotated[
         str, typer.Option(help="How long the version before stays warm: 30s, 5min.")
     ] = "30s",
+    budget_mb: Annotated[
+        float | None,
+        typer.Option(min=0, help="Megabytes that each device may spend on the download."),
+    ] = None,
+    metered: Annotated[
+        bool, typer.Option(help="Download over links that cost by the byte too.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Wait until every device runs it, or gave up.")
     ] = False,
@@ -47,6 +55,7 @@ def deploy(
     """
     from cloud import shapes
     from cloud.cli import watching
+    from runtime import messages
 
     wanted, version = words.reference(model)
     wish = shapes.NewDeployment.make(
@@ -58,6 +67,10 @@ def deploy(
         capture=shapes.Capture.make(inputs=capture_inputs),
         soak_s=words.duration(soak, "soak"),
         name=name,
+        download=shapes.Download.make(
+            budget_bytes=None if budget_mb is None else round(budget_mb * MEGABYTE),
+            metered=messages.METERED_ALLOW if metered else "",
+        ),
     )
     timeout_s = words.duration(timeout, "timeout")
     with login.client() as registry:

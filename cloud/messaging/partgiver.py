@@ -22,13 +22,13 @@ from cloud.messaging.intake import Arrival, Inbox
 from cloud.registry import desired
 from cloud.services import Services
 from cloud.storage.encodings import EncodedBlob, Recipe
-from runtime import bytebucket, digests, messages, pieces
+from runtime import blobpieces, bytebucket, digests, messages
+from runtime.blobpieces import MAX_PIECE_BYTES, Head
 from runtime.bundle import encodings
 from runtime.bytebucket import ByteBucket
 from runtime.digests import Digest
 from runtime.errors import InvalidError, LinkError, PackhorseError
 from runtime.messages import PartWanted
-from runtime.pieces import MAX_PIECE_BYTES, Head
 from runtime.topics import DeviceId
 
 log = logging.getLogger(__name__)
@@ -82,11 +82,11 @@ class PartGiver:
         try:
             _require_sane(wanted)
             if (wait_s := self._wait_s(device, wanted.length)) > 0:
-                return pieces.encode(Head(wanted.id, wait_s=round(wait_s, 3)))
+                return blobpieces.encode(Head(wanted.id, wait_s=round(wait_s, 3)))
             return self._piece(device, wanted)
         except PackhorseError as error:
             log.warning("no piece", extra={"device": device, "why": str(error)})
-            return pieces.encode(Head(wanted.id, error=str(error), retryable=error.retryable))
+            return blobpieces.encode(Head(wanted.id, error=str(error), retryable=error.retryable))
 
     def _wait_s(self, device: DeviceId, count: int) -> float:
         """Return 0 and count the bytes, or how long the device has to wait for them."""
@@ -104,13 +104,13 @@ class PartGiver:
         found = self._encoded(wanted)
         if wanted.table:
             data = found.table_bytes[wanted.start : wanted.start + wanted.length]
-            return pieces.encode(Head(wanted.id, total=len(found.table_bytes)), data)
+            return blobpieces.encode(Head(wanted.id, total=len(found.table_bytes)), data)
         total = found.table.encoded_size
         stop = min(wanted.start + wanted.length, total)
         data = b""
         if wanted.start < stop:
             data = b"".join(self._services.store.read(found.key, wanted.start, stop))
-        return pieces.encode(Head(wanted.id, total=total), data)
+        return blobpieces.encode(Head(wanted.id, total=total), data)
 
     def _encoded(self, wanted: PartWanted) -> EncodedBlob:
         """Return what is asked for; LinkError if another offer helps."""

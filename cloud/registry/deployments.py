@@ -10,7 +10,8 @@ from sqlmodel import Session, col, select
 
 from cloud import references, tables
 from cloud.errors import ConflictError, NotFoundError
-from cloud.registry import desired, devices, events, explain, intents, models, selectors
+from cloud.registry import desired, devices, downloads, events, explain, intents, models, selectors
+from cloud.registry.downloads import Download
 from cloud.registry.explain import DeviceState, Stage
 from cloud.registry.intents import Intent
 from runtime import topics
@@ -39,6 +40,7 @@ class Wish:
     capture: Capture = field(default_factory=Capture)
     soak_s: float = 30.0
     name: str = ""
+    download: Download = field(default_factory=Download)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.De
         module=topics.device_id(wish.module or wish.model, "module"),
         selector=wish.selector,
         sources=None if wish.sources is None else list(wish.sources),
-        capture=msgspec.to_builtins(wish.capture),
+        capture=downloads.written(msgspec.to_builtins(wish.capture), wish.download),
         soak_s=wish.soak_s,
         created_at=now,
         created_by=actor,
@@ -98,6 +100,7 @@ def _alias(wish: Wish) -> str | None:
 
 def _check(wish: Wish) -> None:
     selectors.parse(wish.selector)
+    downloads.check(wish.download)
     if not 0 <= wish.capture.inputs <= 1:
         raise InvalidError("capture.inputs", wish.capture.inputs, "give a fraction from 0 to 1")
     if not 0 <= wish.soak_s <= MAX_SOAK_S:

@@ -10,7 +10,7 @@ import msgspec
 from sqlmodel import Session, col, select, update
 
 from cloud import tables
-from cloud.registry import intents
+from cloud.registry import downloads, intents
 from cloud.registry.intents import Intent, Target, desired_for
 from cloud.services import Change, mark
 from runtime import messages
@@ -40,6 +40,7 @@ def intent(row: tables.Deployment) -> Intent:
         sources=None if row.sources is None else tuple(row.sources),
         capture=msgspec.convert(row.capture, Capture),
         soak_s=row.soak_s,
+        **msgspec.to_builtins(downloads.read(row.capture)),
     )
     return Intent(sequence=row.sequence, selector=row.selector, spec=spec)
 

@@ -8,6 +8,7 @@ from cloud.shapes.deployments import (
     Deployment,
     DeploymentDetail,
     DeviceProgress,
+    Download,
     NewDeployment,
     Overview,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "Device",
     "DeviceProgress",
     "Diff",
+    "Download",
     "Enrol",
     "Enrolled",
     "Event",

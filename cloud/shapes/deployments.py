@@ -1,6 +1,6 @@
 """Deployments and how far they are."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,18 @@ class Capture(Request):
     """A fraction."""
 
 
+class Download(Request):
+    """What each device may spend on the download, and when."""
+
+    budget_bytes: int | None = Field(default=None, gt=0, le=1 << 53)
+    """In one attempt; None: any."""
+    metered: Literal["", "allow"] = ""
+    """allow: also over a link that costs by the byte."""
+    not_before: float | None = Field(default=None, ge=0)
+    """Seconds since 1970."""
+    not_after: float | None = Field(default=None, ge=0)
+
+
 class NewDeployment(Request):
     """Asks for a deployment."""
 
@@ -31,6 +43,7 @@ class NewDeployment(Request):
     capture: Capture = Capture()
     soak_s: float = Field(default=30.0, ge=0, le=86400)
     name: ShortText = ""
+    download: Download = Download()
 
 
 class Deployment(Answer):
@@ -48,6 +61,7 @@ class Deployment(Answer):
     sources: list[str] | None
     capture: Capture
     soak_s: float
+    download: Download = Download()
     attempt: int
     created_at: float
     created_by: str

@@ -14,11 +14,11 @@ from edge_agent.bundles.ranges import ExpiredError
 from edge_agent.bundles.roads import table_bytes
 from edge_agent.bundles.valve import Valve
 from edge_agent.partdesk import PartDesk, Question
-from runtime import pieces
+from runtime import blobpieces
+from runtime.blobpieces import MAX_PIECE_BYTES
 from runtime.bundle import parts
 from runtime.errors import InvalidError, LinkError
 from runtime.messages import Offer, PartWanted
-from runtime.pieces import MAX_PIECE_BYTES
 
 WINDOW = 4
 ANSWER_S = 20.0
@@ -124,7 +124,7 @@ class MqttRoad:
         valve.count(len(data), waited_for=wanted.length)
         return head.total, data
 
-    def _wait(self, question: Question, valve: Valve) -> tuple[pieces.Head, bytes]:
+    def _wait(self, question: Question, valve: Valve) -> tuple[blobpieces.Head, bytes]:
         until = self._clock() + self._answer_s
         while (answer := question.wait(_LOOK_S)) is None:
             valve.patience.require_leave()

@@ -11,9 +11,10 @@ bounded.
 import logging
 import re
 import socket
+import socketserver
 import ssl
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ from runtime.digests import Digest
 log = logging.getLogger(__name__)
 
 MOST_CALLERS = 8
-SILENT_S = 20.0
+SILENT_S = 30.0
 ANY_PORT = 443
 SEND_BYTES = 64 * 1024
 _PATH = re.compile(r"/v1/([0-9a-f]{64})(?:/([0-9]{1,6}))?")
@@ -40,7 +41,7 @@ class Giver:
     ) -> None:
         """Raise OSError if the port cannot be had."""
         self._server = _Server(shelf, context, (host, port), pace)
-        self.port: int = self._server.server_address[1]
+        self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.2,), name="lan-giver", daemon=True
         )
@@ -58,9 +59,11 @@ class Giver:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(socketserver.ThreadingTCPServer):
+    # Not HTTPServer: that one asks the name service for our name, which may not answer.
     daemon_threads = True
     block_on_close = False
+    allow_reuse_address = True
 
     def __init__(
         self, shelf: Shelf, context: ssl.SSLContext, address: tuple[str, int], pace: Pace | None

@@ -19,16 +19,19 @@ from edge_agent.bundles.partfile import PartFile
 from edge_agent.bundles.patience import Patience
 from edge_agent.lan.shelf import State
 from runtime.bundle.parts import MAX_PART_BYTES, MAX_PARTS
+from runtime.digests import Digest
 from runtime.errors import LinkError
 from runtime.messages import Offer
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 MOST_PEERS = 8
 MOST_FAILURES = 3
 """A neighbour that is busy hangs up; one that always does is none."""
+MOST_WAITS = 30
+"""So many times `wait_s` for one part, however busy a neighbour says it is."""
 MAX_STATE_BYTES = MAX_PARTS // 4 + 256
 _OK, _NOT_FOUND = 200, 404
 
@@ -42,8 +45,12 @@ class Peer:
         self._connection = http.client.HTTPSConnection(
             parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=context
         )
-        self.have, self.came_bytes = 0, 0
-        """What it said last: a bitmap of its parts, and how many bytes had come."""
+        self._said: dict[Digest, tuple[int, int]] = {}
+        """By table what it said last: a bitmap of its parts, and how many bytes had come."""
+
+    def has(self, offer: Offer, part: int) -> bool:
+        """Say whether it said that it has a part."""
+        return bool(self._said.get(offer.parts_sha256, (0, 0))[0] >> part & 1)
 
     def look(self, offer: Offer) -> bool:
         """Ask what it has; say whether that is more than before. Raises LinkError."""
@@ -55,13 +62,16 @@ class Peer:
             have = int(state.parts, 16)
         except (msgspec.DecodeError, ValueError) as error:
             raise LinkError(f"a neighbour says nonsense: {error}") from error
-        grew = state.bytes > self.came_bytes
-        self.have, self.came_bytes = have, state.bytes
-        return grew
+        before = self._said.get(offer.parts_sha256, (0, 0))
+        self._said[offer.parts_sha256] = have, state.bytes
+        return state.bytes > before[1]
 
     def part(self, offer: Offer, part: int) -> bytes | None:
         """Return a part that it said it has; None: not any more. Raises LinkError."""
-        return self._get(f"/v1/{offer.parts_sha256}/{part}", MAX_PART_BYTES)
+        data = self._get(f"/v1/{offer.parts_sha256}/{part}", MAX_PART_BYTES)
+        if data is None:
+            self._said.pop(offer.parts_sha256, None)
+        return data
 
     def close(self) -> None:
         """Hang up."""
@@ -111,18 +121,19 @@ class Peers:
         if offer.parts_sha256 in self._done_with:
             return False
         give_up_at = self._clock() + offer.wait_s
+        latest = self._clock() + MOST_WAITS * offer.wait_s
         while named := [name for name in offer.peers[:MOST_PEERS] if name not in self._bad]:
             self._patience.stop_if_cancelled()
             for name in named:
                 with self._blaming(name):
-                    peer = self._peer(name, offer)
+                    peer = self._peer(name)
                     if self._take(peer, offer, part_file, part, name):
                         return True
                     if peer.look(offer):
                         give_up_at = self._clock() + offer.wait_s
                     if self._take(peer, offer, part_file, part, name):
                         return True
-            if self._clock() >= give_up_at:
+            if self._clock() >= min(give_up_at, latest):
                 break
             self._patience.pause(POLL_S)
         self._done_with.add(offer.parts_sha256)
@@ -133,18 +144,16 @@ class Peers:
         for peer in self._known.values():
             peer.close()
 
-    def _peer(self, name: str, offer: Offer) -> Peer:
-        key = f"{name} {offer.parts_sha256}"
-        if key not in self._known:
-            self._known[key] = Peer(name, self._context)
-        return self._known[key]
+    def _peer(self, name: str) -> Peer:
+        if name not in self._known:
+            self._known[name] = Peer(name, self._context)
+        return self._known[name]
 
     def _take(self, peer: Peer, offer: Offer, part_file: PartFile, part: int, name: str) -> bool:
-        if not peer.have >> part & 1:
+        if not peer.has(offer, part):
             return False
         data = peer.part(offer, part)
         if data is None:
-            peer.have = 0
             return False
         self._received(len(data))
         start, stop = part_file.table.span(part)

@@ -9,12 +9,12 @@ from cloud.messaging.intake import Arrival
 from cloud.messaging.partgiver import BURST_BYTES, DEPTH, PartGiver
 from cloud.services import Services
 from cloud.storage.encodings import Recipe
-from runtime import messages, pieces, topics
+from runtime import blobpieces, messages, topics
+from runtime.blobpieces import MAX_PIECE_BYTES, Head
 from runtime.digests import Digest
 from runtime.errors import LinkError
 from runtime.link import Received
 from runtime.messages import PartWanted
-from runtime.pieces import MAX_PIECE_BYTES, Head
 from runtime.topics import Channel, DeviceId
 from tests.support import bundle_sources, registry_rows
 
@@ -49,7 +49,7 @@ class Desk:
         self.told.append((device, piece))
 
     def ask(self, wanted: PartWanted, device: DeviceId = A) -> tuple[Head, bytes]:
-        return pieces.decode(self.giver.answer(device, wanted))
+        return blobpieces.decode(self.giver.answer(device, wanted))
 
     def receive(self, payload: bytes) -> None:
         received = Received(topics.render(A, Channel.PART_WANTED), payload, 7, retained=False)

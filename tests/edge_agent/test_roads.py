@@ -17,13 +17,13 @@ from edge_agent.bundles.purse import STEP_BYTES, BudgetError
 from edge_agent.bundles.roads import MQTT_S, REFUSED_S, HttpsRoad, Roads
 from edge_agent.mind.terms import Terms
 from edge_agent.partdesk import PartDesk
-from runtime import pieces
+from runtime import blobpieces
+from runtime.blobpieces import MAX_PIECE_BYTES, Head
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.build import Built
 from runtime.bundle.parts import PART_BYTES
 from runtime.errors import InvalidError, LinkError
 from runtime.messages import PartWanted
-from runtime.pieces import MAX_PIECE_BYTES, Head
 from runtime.retry import Backoff
 from tests.support.bundle_sources import write_bundle
 from tests.support.httpfiles import NO_FAULT, Fault, FileServer
@@ -86,7 +86,7 @@ class Giver:
             given = self.head(number)
             if given is not None:
                 self.desk.given(
-                    pieces.encode(
+                    blobpieces.encode(
                         Head(wanted.id, given.total, given.error, given.retryable, given.wait_s)
                     )
                 )
@@ -94,7 +94,7 @@ class Giver:
             made = self.server.encodings.get(Recipe(wanted.blob, wanted.encoding))
             whole = made.table_bytes if wanted.table else b"".join(self.server.store.read(made.key))
             piece = whole[wanted.start : wanted.start + wanted.length]
-            self.desk.given(pieces.encode(Head(wanted.id, total=len(whole)), piece))
+            self.desk.given(blobpieces.encode(Head(wanted.id, total=len(whole)), piece))
 
     @property
     def bytes_asked(self) -> int:
