@@ -21,6 +21,7 @@ from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
 from edge_agent.partdesk import CarriesParts
+from edge_agent.remote.desk import Desk
 from edge_agent.settings import AgentSettings
 from edge_agent.status import StatusServer
 from edge_agent.telemetry.outbox import Outbox
@@ -28,6 +29,8 @@ from edge_agent.telemetry.path import TelemetryPath, TelemetrySettings
 from edge_agent.timers import Timers
 from edge_agent.uplink import Uplink
 from edge_agent.workers import memory
+from edge_agent.workers.crews import Crews
+from edge_agent.workers.engineroom import EngineRoom
 from edge_agent.workers.listeners import Listeners
 from edge_agent.workers.minder import Hooks
 from edge_agent.workers.supervisor import WorkerSupervisor
@@ -47,14 +50,14 @@ class Parts:
     telemetry: TelemetryPath
     listeners: Listeners
     account: Account
-    workers: WorkerSupervisor
+    workers: Crews
     porter: Porter
     hands: Hands
     timers: Timers
     status: StatusServer
     control: ControlServer
 
-    def company(self, journal: Journal, uplink: Uplink, clock: Clock) -> Company:
+    def company(self, journal: Journal, uplink: Uplink, clock: Clock, desk: Desk) -> Company:
         """Return those that the owner of the state works with."""
         return Company(
             journal,
@@ -65,6 +68,7 @@ class Parts:
             self.timers,
             clock,
             rest=memory.trim,
+            desk=desk,
         )
 
     def shut_down(self, uplink: Uplink, timeout_s: float) -> None:
@@ -91,25 +95,26 @@ def assemble(
     troubles: dict[str, str],
 ) -> Parts:
     """Make all parts below `place.data`; start none of them."""
+    about, timers = facts.collect(metered=settings.metered), Timers()
     listeners = Listeners(place.data / "run", settings.http)
     outbox, telemetry = _telemetry(place, settings, uplink, clock)
     account = Account(
         place,
         state,
-        settings=settings,
+        reserve_mb=settings.reserve_mb,
         clock=clock,
         telemetry=telemetry,
         listeners=listeners,
         troubles=troubles,
+        about=about,
     )
-    about, timers = facts.collect(metered=settings.metered), Timers()
-    workers = _workers(place, settings, listeners, telemetry, put, about=about)
     releases = Releases(place.data, about)
-    porter = Porter(releases, _fetcher(place, settings, uplink, releases, clock), put)
+    crews = _crews(place, settings, listeners, telemetry, put, about=about)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases, clock), put, crews.room)
     hands = Hands(
         releases=releases,
         porter=porter,
-        workers=workers,
+        workers=crews,
         telemetry=telemetry,
         timers=timers,
         clock=clock,
@@ -118,7 +123,7 @@ def assemble(
     )
     handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
     doors = _doors(place, account, handing)
-    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors)
+    return Parts(outbox, telemetry, listeners, account, crews, porter, hands, timers, *doors)
 
 
 def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:
@@ -143,7 +148,7 @@ def _telemetry(
     return outbox, path
 
 
-def _workers(
+def _crews(
     place: Place,
     settings: AgentSettings,
     listeners: Listeners,
@@ -151,14 +156,14 @@ def _workers(
     put: Callable[[Event | News], None],
     *,
     about: Mapping[str, str],
-) -> WorkerSupervisor:
+) -> Crews:
     inbox = files.make_directory(place.data / "inbox")
     hooks = Hooks(
         put=put,
         spooled=telemetry.spooled,
         source_trouble=lambda *told: put(events.SourceTrouble(*told)),
     )
-    return WorkerSupervisor(
+    models = WorkerSupervisor(
         place.data,
         listeners=listeners,
         source_roots=(str(inbox.absolute()), *settings.source_roots),
@@ -166,6 +171,7 @@ def _workers(
         facts=about,
         hooks=hooks,
     )
+    return Crews(models, EngineRoom(place.data, place.device, settings, put))
 
 
 def _fetcher(

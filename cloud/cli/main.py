@@ -20,12 +20,14 @@ from cloud.cli import (
     devices,
     gc,
     history,
+    keys,
     login,
     models,
     output,
     releasing,
     serve,
     services,
+    simulating,
     telemetry,
     webhooks,
 )
@@ -53,6 +55,7 @@ app.command()(gc.gc)
 app.command()(login.login)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
+app.add_typer(keys.app, name="keys")
 app.command()(deployments.deploy)
 app.command()(releasing.release)
 app.add_typer(deployments.app, name="deployments")
@@ -63,6 +66,7 @@ app.command()(history.events)
 app.command()(history.history)
 app.add_typer(webhooks.app, name="webhooks")
 app.command()(demo.demo)
+app.command()(simulating.simulate)
 
 
 @app.command()

@@ -28,6 +28,7 @@ from cloud.shapes.devices import (
 )
 from cloud.shapes.diffs import Diff, FileDiff, SignatureDiff, TensorDiff, UpdateCost
 from cloud.shapes.history import Event, Health, Moment, Run
+from cloud.shapes.keys import Key, KeyMade, NewKey
 from cloud.shapes.models import (
     Alias,
     AliasTarget,
@@ -124,7 +125,9 @@ __all__ = [
     "FileDiff",
     "Garbage",
     "Health",
+    "Key",
     "KeyLimit",
+    "KeyMade",
     "LabelChanges",
     "LineageChanges",
     "Model",
@@ -135,6 +138,7 @@ __all__ = [
     "NewCommand",
     "NewDeployment",
     "NewExport",
+    "NewKey",
     "NewRollback",
     "NewScale",
     "NewService",
