@@ -1,5 +1,6 @@
 """The agent's parts, made and wired: one place that knows who needs whom."""
 
+import functools
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -98,16 +99,8 @@ def assemble(
     about, timers = facts.collect(metered=settings.metered), Timers()
     listeners = Listeners(place.data / "run", settings.http)
     outbox, telemetry = _telemetry(place, settings, uplink, clock)
-    account = Account(
-        place,
-        state,
-        reserve_mb=settings.reserve_mb,
-        clock=clock,
-        telemetry=telemetry,
-        listeners=listeners,
-        troubles=troubles,
-        about=about,
-    )
+    tell = functools.partial(Account, place, state, clock=clock, troubles=troubles, about=about)
+    account = tell(reserve_mb=settings.reserve_mb, telemetry=telemetry, listeners=listeners)
     releases = Releases(place.data, about)
     crews = _crews(place, settings, listeners, telemetry, put, about=about)
     porter = Porter(releases, _fetcher(place, settings, uplink, releases, clock), put, crews.room)

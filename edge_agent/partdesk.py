@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from runtime import blobpieces
-from runtime.blobpieces import Head
+from runtime.blobpieces import Head, PartWanted
 from runtime.errors import InvalidError, LinkError
-from runtime.messages import PartWanted
 
 log = logging.getLogger(__name__)
 

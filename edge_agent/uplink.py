@@ -22,6 +22,7 @@ from typing import Protocol
 from edge_agent.partdesk import PartDesk
 from edge_agent.reporter import Reporter
 from runtime import messages, topics
+from runtime.blobpieces import PartWanted
 from runtime.clock import Clock, SystemClock
 from runtime.errors import InvalidError, LinkError, PackhorseError
 from runtime.link import Connected, Disconnected, Link, LinkEvent, LinkSettings, Received
@@ -29,7 +30,6 @@ from runtime.messages import (
     CommandResult,
     FetchRequest,
     FetchResponse,
-    PartWanted,
     Presence,
     Reported,
 )
@@ -207,7 +207,6 @@ class MqttUplink:
         self._link.publish(topic, messages.encode(result), qos=0)
 
     def _want_part(self, wanted: PartWanted) -> None:
-        # QoS 0: a question that is lost is asked again, one that is late is worth nothing.
         topic = topics.render(self._device, Channel.PART_WANTED)
         self._link.publish(topic, messages.encode(wanted), qos=0)
 

@@ -11,11 +11,27 @@ import struct
 
 import msgspec
 
+from runtime.digests import Digest
 from runtime.errors import InvalidError
 
 MAX_PIECE_BYTES = 200 * 1024
 MAX_HEAD_BYTES = 4096
 _LENGTH = struct.Struct(">H")
+
+
+class PartWanted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device asks for a piece of an encoded blob over MQTT (answered by a Head)."""
+
+    id: str
+    blob: Digest
+    encoding: str
+    start: int
+    """Of the encoded bytes, or of the part table."""
+    length: int
+    """At most MAX_PIECE_BYTES."""
+    base: Digest | None = None
+    table: bool = False
+    """The part table is meant."""
 
 
 class Head(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -221,21 +221,6 @@ class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     retryable: bool = True
 
 
-class PartWanted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device asks for a piece of an encoded blob over MQTT (answered: runtime.blobpieces)."""
-
-    id: str
-    blob: Digest
-    encoding: str
-    start: int
-    """Of the encoded bytes, or of the part table."""
-    length: int
-    """At most `runtime.blobpieces.MAX_PIECE_BYTES`."""
-    base: Digest | None = None
-    table: bool = False
-    """The part table is meant."""
-
-
 CHECK = "check"
 """The command that has a module's worker run its bundle's check again."""
 

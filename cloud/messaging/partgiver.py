@@ -23,12 +23,11 @@ from cloud.registry import desired
 from cloud.services import Services
 from cloud.storage.encodings import EncodedBlob, Recipe
 from runtime import blobpieces, bytebucket, digests, messages
-from runtime.blobpieces import MAX_PIECE_BYTES, Head
+from runtime.blobpieces import MAX_PIECE_BYTES, Head, PartWanted
 from runtime.bundle import encodings
 from runtime.bytebucket import ByteBucket
 from runtime.digests import Digest
 from runtime.errors import InvalidError, LinkError, PackhorseError
-from runtime.messages import PartWanted
 from runtime.topics import DeviceId
 
 log = logging.getLogger(__name__)

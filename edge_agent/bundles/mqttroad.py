@@ -15,10 +15,10 @@ from edge_agent.bundles.roads import table_bytes
 from edge_agent.bundles.valve import Valve
 from edge_agent.partdesk import PartDesk, Question
 from runtime import blobpieces
-from runtime.blobpieces import MAX_PIECE_BYTES
+from runtime.blobpieces import MAX_PIECE_BYTES, PartWanted
 from runtime.bundle import parts
 from runtime.errors import InvalidError, LinkError
-from runtime.messages import Offer, PartWanted
+from runtime.messages import Offer
 
 WINDOW = 4
 ANSWER_S = 20.0

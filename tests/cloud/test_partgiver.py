@@ -10,11 +10,10 @@ from cloud.messaging.partgiver import BURST_BYTES, DEPTH, PartGiver
 from cloud.services import Services
 from cloud.storage.encodings import Recipe
 from runtime import blobpieces, messages, topics
-from runtime.blobpieces import MAX_PIECE_BYTES, Head
+from runtime.blobpieces import MAX_PIECE_BYTES, Head, PartWanted
 from runtime.digests import Digest
 from runtime.errors import LinkError
 from runtime.link import Received
-from runtime.messages import PartWanted
 from runtime.topics import Channel, DeviceId
 from tests.support import bundle_sources, registry_rows
 

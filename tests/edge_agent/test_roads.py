@@ -18,12 +18,11 @@ from edge_agent.bundles.roads import MQTT_S, REFUSED_S, HttpsRoad, Roads
 from edge_agent.mind.terms import Terms
 from edge_agent.partdesk import PartDesk
 from runtime import blobpieces
-from runtime.blobpieces import MAX_PIECE_BYTES, Head
+from runtime.blobpieces import MAX_PIECE_BYTES, Head, PartWanted
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.build import Built
 from runtime.bundle.parts import PART_BYTES
 from runtime.errors import InvalidError, LinkError
-from runtime.messages import PartWanted
 from runtime.retry import Backoff
 from tests.support.bundle_sources import write_bundle
 from tests.support.httpfiles import NO_FAULT, Fault, FileServer
