@@ -45,10 +45,10 @@ class Purse:
         self._account, self._budget_bytes = terms.account, budget_bytes
         self.spent_bytes = self._written_bytes = self._read()
 
-    def room(self, count: int) -> int:
-        """Return how many of these bytes may be asked for; raise BudgetError if none may."""
+    def room(self, count: int, *, least: int = 1) -> int:
+        """Return how many of these bytes may be asked for; raise BudgetError if not `least`."""
         left = min(count, self._budget_bytes - self.spent_bytes)
-        if left <= 0:
+        if left < least:
             self.settle()
             raise BudgetError(spent_bytes=self.spent_bytes, budget_bytes=self._budget_bytes)
         if self.spent_bytes + left > self._written_bytes:

@@ -53,7 +53,7 @@ class HttpsRoad:
     def table(self, offer: Offer, valve: Valve) -> bytes:
         """Return the offer's part table, not yet checked."""
         expected = table_bytes(offer)
-        valve.wait(valve.room(expected))
+        valve.wait(valve.room(expected, least=expected))
         url = urllib.parse.urljoin(self._base_url, offer.parts_url)
         data = self._client.read_whole(url, limit_bytes=parts.MAX_TABLE_BYTES)
         valve.count(len(data), waited_for=expected)

@@ -27,13 +27,13 @@ class Valve:
         self.patience = patience
         self._purse, self._pace, self._received = purse, pace, received
 
-    def room(self, count: int) -> int:
-        """Return how many of these bytes may be asked for now, at least one.
+    def room(self, count: int, *, least: int = 1) -> int:
+        """Return how many of these bytes may be asked for now: `least` or more.
 
         Raises FetchCancelledError, NotNowError or BudgetError.
         """
         self.patience.require_leave()
-        return count if self._purse is None else self._purse.room(count)
+        return count if self._purse is None else self._purse.room(count, least=least)
 
     def most(self, count: int) -> int:
         """Return how many of these bytes should be taken at once, at least one."""
