@@ -80,12 +80,10 @@ class Fetcher:
         self.blobs, self.work, self.ask = blobs, files.make_directory(work), ask
         self.base_url, self.reserve_bytes, self.pace = base_url, reserve_bytes, pace
         self.metered, self.roads, self.clock = metered, roads or Roads(), clock or SystemClock()
-        self.backoff = backoff or Backoff(first_s=1.0, most_s=60.0)
-        self.sharing = sharing
+        self.backoff, self.sharing = backoff or Backoff(first_s=1.0, most_s=60.0), sharing
         self.held, self.memory, self.facts = held, memory, dict(facts or {})
         self.spent: dict[Digest, Spent] = {}
-        self._ca_file, self._timeout_s = ca_file, timeout_s
-        self._turn = threading.Lock()
+        self._ca_file, self._timeout_s, self._turn = ca_file, timeout_s, threading.Lock()
         self._retained: frozenset[Digest] | None = None
         blobs.sweep()
         files.sweep_temporaries(work)
