@@ -97,6 +97,11 @@ class Settings(BaseSettings):
     base_image: str | None = None
     """What images of services are built on when nothing else is asked for; None: a slim Python."""
 
+    mqtt_parts_kbps: int = Field(default=16_000, gt=0)
+    """How fast one device may have blobs over MQTT, where it takes them by that road."""
+    site_label: str = "site"
+    """Devices of which this label has the same value are on one local network, and may give each
+    other what they download, where their own settings say `lan_share`."""
     presign_ttl_s: float = Field(default=3600, gt=0)
     """How long a download URL works."""
     max_blob_bytes: int = Field(default=16 * GIB, gt=0)

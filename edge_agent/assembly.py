@@ -1,21 +1,27 @@
 """The agent's parts, made and wired: one place that knows who needs whom."""
 
+import functools
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edge_agent import facts
+from edge_agent import facts, pace
 from edge_agent.account import Account, Place
 from edge_agent.bundles.fetch import Fetcher
+from edge_agent.bundles.mqttroad import MqttRoad
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
+from edge_agent.bundles.roads import Roads
 from edge_agent.company import Company
 from edge_agent.control import ControlServer
 from edge_agent.handing import Handing
 from edge_agent.hands import Hands
 from edge_agent.journal import Journal
+from edge_agent.lan.sharing import Papers, Sharing
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
+from edge_agent.partdesk import CarriesParts
 from edge_agent.remote.desk import Desk
 from edge_agent.settings import AgentSettings
 from edge_agent.status import StatusServer
@@ -35,8 +41,6 @@ from runtime.digests import Digest
 from runtime.retry import Backoff
 
 __all__ = ["Parts", "Place", "assemble"]
-
-BYTES_PER_KILOBIT = 125
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,14 @@ def assemble(
     troubles: dict[str, str],
 ) -> Parts:
     """Make all parts below `place.data`; start none of them."""
+    about, timers = facts.collect(metered=settings.metered), Timers()
     listeners = Listeners(place.data / "run", settings.http)
     outbox, telemetry = _telemetry(place, settings, uplink, clock)
-    account = Account(
-        place,
-        state,
-        reserve_mb=settings.reserve_mb,
-        clock=clock,
-        telemetry=telemetry,
-        listeners=listeners,
-        troubles=troubles,
-    )
-    about, timers = facts.collect(), Timers()
+    tell = functools.partial(Account, place, state, clock=clock, troubles=troubles, about=about)
+    account = tell(reserve_mb=settings.reserve_mb, telemetry=telemetry, listeners=listeners)
     releases = Releases(place.data, about, engine_cap_bytes=settings.engine_cap_mb * memory.MIB)
     crews = _crews(place, settings, listeners, telemetry, put, about=about)
-    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put, crews.room)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases, clock), put, crews.room)
     hands = Hands(
         releases=releases,
         porter=porter,
@@ -139,7 +136,7 @@ def _telemetry(
         uplink.publish,
         device=place.device,
         clock=clock,
-        settings=TelemetrySettings(flush_s=settings.flush_s),
+        settings=TelemetrySettings(flush_s=settings.flush_s, upload_kbps=settings.upload_kbps),
     )
     return outbox, path
 
@@ -175,7 +172,7 @@ def _fetcher(
     settings: AgentSettings,
     uplink: Uplink,
     releases: Releases,
-    about: Mapping[str, str],
+    clock: Clock,
 ) -> Fetcher:
     return Fetcher(
         releases.blobs,
@@ -184,9 +181,35 @@ def _fetcher(
         place.ca_file,
         base_url=place.base_url,
         reserve_bytes=settings.reserve_mb * memory.MIB,
-        bytes_per_s=settings.download_kbps * BYTES_PER_KILOBIT or None,
+        pace=pace.of_kbps(settings.download_kbps, clock=clock.monotonic),
+        metered=settings.metered,
+        roads=_roads(settings, uplink),
+        sharing=_sharing(place, settings),
+        clock=clock,
         # Short waits here: the long ones are the mind's, and a new connection cuts those short.
         backoff=Backoff(first_s=0.5, most_s=4.0),
         held=releases.held,
-        facts=about,
+        facts=releases.facts,
+    )
+
+
+def _roads(settings: AgentSettings, uplink: Uplink) -> Roads:
+    desk = uplink.parts if isinstance(uplink, CarriesParts) else None
+    return Roads(settings.transport, mqtt=None if desk is None else MqttRoad(desk))
+
+
+def _sharing(place: Place, settings: AgentSettings) -> Sharing | None:
+    directory = place.data / "shared"
+    if not settings.lan_share or place.ca_file is None:
+        files.remove(directory)
+        return None
+    identity, registry = place.ca_file.parent, urllib.parse.urlsplit(place.base_url).hostname or ""
+    return Sharing(
+        directory,
+        Papers(place.ca_file, identity / "device.pem", identity / "device.key"),
+        host=settings.lan_address,
+        port=settings.lan_port,
+        cap_bytes=settings.lan_share_mb * memory.MIB,
+        kbps=settings.lan_kbps,
+        registry=registry,
     )

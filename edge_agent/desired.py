@@ -53,6 +53,9 @@ def _check(spec: ModuleSpec) -> None:
     if spec.candidate is not None:
         _check_candidate(f"{field}.candidate", spec.candidate)
     _within(f"{field}.soak_s", spec.soak_s, MAX_SOAK_S)
+    _within(f"{field}.budget_bytes", spec.budget_bytes or 0, MAX_NUMBER)
+    _within(f"{field}.not_before", spec.not_before or 0, MAX_NUMBER)
+    _within(f"{field}.not_after", spec.not_after or 0, MAX_NUMBER)
     _within(f"{field}.capture.inputs", spec.capture.inputs, 1.0)
     sources = spec.sources or ()
     if len(sources) > MAX_SOURCES or any(len(source) > MAX_SOURCE_CHARS for source in sources):

@@ -32,8 +32,11 @@ def agent_version() -> str:
     return "unknown"
 
 
-def collect(root: Path = ROOT) -> dict[str, str]:
-    """Return the device's facts; `root` is where /proc, /dev and /etc are looked for."""
+def collect(root: Path = ROOT, *, metered: bool = False) -> dict[str, str]:
+    """Return the device's facts; `root` is where /proc, /dev and /etc are looked for.
+
+    `metered` is what the settings say of its link.
+    """
     system = os.uname()
     return {
         "arch": system.machine,
@@ -49,6 +52,7 @@ def collect(root: Path = ROOT) -> dict[str, str]:
         "jetpack": jetpack(root),
         "l4t": l4t(root),
         "providers": ",".join(providers()),
+        "metered": "yes" if metered else "no",
     }
 
 

@@ -71,7 +71,26 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reserve_mb: Megabytes = 64
     """What a download leaves free on the disk; less than this is reported as a trouble."""
     download_kbps: Annotated[int, Meta(ge=0)] = 0
-    """Downloads use at most this many kilobits a second on average; 0: no limit."""
+    """What the link may carry down, in kilobits a second; 0: no limit. Nine tenths are for
+    downloads, all of them together; the rest stays free for what steers the device."""
+    upload_kbps: Annotated[int, Meta(ge=0)] = 0
+    """The same up: nine tenths are for telemetry."""
+    metered: bool = False
+    """The link costs by the byte: downloads wait, unless their deployment says `metered: allow`."""
+    transport: Literal["auto", "https", "mqtt"] = "auto"
+    """How blobs come: over HTTPS, over the MQTT link alone, or over MQTT for a while whenever
+    HTTPS does not get through."""
+    lan_share: bool = False
+    """Give parts of what this device downloads to others of its site (label `site`) on the local
+    network, and take theirs. Where that network itself is metered, leave it off."""
+    lan_address: str = ""
+    """The address on which neighbours reach this device; "": found out, listens on all."""
+    lan_port: Annotated[int, Meta(ge=0, le=65_535)] = 8770
+    """The port for it; 0: any."""
+    lan_share_mb: Megabytes = 256
+    """What is kept of finished downloads for neighbours, at most; the disk's need goes first."""
+    lan_kbps: Annotated[int, Meta(ge=0)] = 80_000
+    """Neighbours are given at most so many kilobits a second, together; 0: no limit."""
     flush_s: Seconds = 2.0
     """A record waits at most this long for others to travel with."""
     remote_operations: tuple[Operation, ...] = ALL_OPERATIONS

@@ -2,6 +2,7 @@
 
     desired, ack      heard: handed to the agent, which reads them in its own thread
     response          heard: given to whoever asked
+    parts/given       heard: given to the download that asked, over parts/wanted
     command           heard: handed to the agent; answered by a result
     presence          said: online at each connect and heartbeat, offline as last will and at an end
     reported          said: by the reporter
@@ -18,12 +19,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_agent.partdesk import PartDesk
 from edge_agent.reporter import Reporter
 from runtime import messages, topics
+from runtime.blobpieces import PartWanted
 from runtime.clock import Clock, SystemClock
 from runtime.errors import InvalidError, LinkError, PackhorseError
 from runtime.link import Connected, Disconnected, Link, LinkEvent, LinkSettings, Received
-from runtime.messages import CommandResult, FetchRequest, FetchResponse, Presence, Reported
+from runtime.messages import (
+    CommandResult,
+    FetchRequest,
+    FetchResponse,
+    Presence,
+    Reported,
+)
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
@@ -34,7 +43,7 @@ RETURNS_PER_S = 50.0
 """A fleet that lost its broker in one moment comes back at about this rate."""
 LEASES = 3
 """After so many heartbeats without a word the device counts as lost."""
-HEARD = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK, Channel.COMMAND)
+HEARD = topics.TO_DEVICE
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,8 @@ class MqttUplink:
         self._clock = clock or SystemClock()
         self._hooks: UplinkHooks | None = None
         self._questions: dict[str, _Question] = {}
+        self.parts = PartDesk(self._want_part)
+        self._part_topic = topics.render(device, Channel.PART_GIVEN)
         self._reporter = Reporter(self._report, heartbeat_s=heartbeat_s)
         self._link = Link(
             settings,
@@ -195,6 +206,10 @@ class MqttUplink:
         topic = topics.render(self._device, Channel.RESULT)
         self._link.publish(topic, messages.encode(result), qos=0)
 
+    def _want_part(self, wanted: PartWanted) -> None:
+        topic = topics.render(self._device, Channel.PART_WANTED)
+        self._link.publish(topic, messages.encode(wanted), qos=0)
+
     def changed(self, *, urgent: bool) -> None:
         """Report soon, or at once."""
         self._reporter.changed(urgent=urgent)
@@ -236,6 +251,8 @@ class MqttUplink:
             case Disconnected():
                 self._reporter.disconnected()
                 hooks.disconnected(event.reason)
+            case Received() if event.topic == self._part_topic:
+                self.parts.given(event.payload)
             case Received():
                 hear(event, hooks, self._answered)
 

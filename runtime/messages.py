@@ -44,6 +44,8 @@ class Capture(msgspec.Struct, frozen=True, omit_defaults=True):
     """Record the inputs of this fraction of predictions, 0 to 1."""
 
 
+METERED_ALLOW = "allow"
+"""A wish that may be fetched over a link that costs by the byte."""
 BY_HAND = "by-hand"
 """In place of a deployment's id: somebody applied a file on the device itself."""
 
@@ -68,6 +70,14 @@ class ModuleSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long the version before stays warm after a switch, in seconds."""
     candidate: Candidate | None = None
     """What runs beside it to be measured; agents that do not know it run without."""
+    budget_bytes: int | None = None
+    """The device spends no more than this on downloading the bundle in one attempt; None: any."""
+    metered: str = ""
+    """METERED_ALLOW: also over a metered link; anything else: the device waits for another."""
+    not_before: float | None = None
+    """Seconds since 1970: no download before."""
+    not_after: float | None = None
+    """Seconds since 1970: no download from then on."""
 
 
 class Desired(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,13 +109,15 @@ class Progress(msgspec.Struct, frozen=True):
     total_bytes: int
 
 
-class Transfer(msgspec.Struct, frozen=True):
+class Transfer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a bundle's way to a device has cost."""
 
     received_bytes: int
     """Came over the network for it: encoded bytes and part tables, also those that came twice."""
     whole_bytes: int
     """The encoded bytes that it would have taken without deltas."""
+    neighbour_bytes: int = 0
+    """Came from neighbours on the local network, not counted above."""
 
 
 class ModuleReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -178,6 +190,8 @@ class FetchRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Bundles whose files the device has, newest first; at most 32."""
     memory_bytes: int | None = None
     """What decoding may use; None: not said, so nothing is offered that needs much."""
+    lan: str = ""
+    """Where the device gives parts to neighbours: address and port; "": it does not."""
 
 
 class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -196,6 +210,10 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The blob on which the encoding builds: one of a bundle that the device has."""
     whole_size: int = 0
     """Encoded bytes of the same blob without a base; 0: these are they."""
+    peers: tuple[str, ...] = ()
+    """Where neighbours may give the same parts: addresses and ports."""
+    wait_s: float = 0.0
+    """How long to wait for neighbours that show no progress, before the URL is used."""
 
 
 class FetchResponse(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,6 +6,8 @@
     ph/1/{device}/request            from the device            asks for download offers
     ph/1/{device}/response           to the device              answers one request
     ph/1/{device}/ack                to the device              which batches are durable
+    ph/1/{device}/parts/wanted       from the device            asks for a piece of a blob
+    ph/1/{device}/parts/given        to the device              the piece
     ph/1/{device}/command            to the device              asks for one act, now or never
     ph/1/{device}/result             from the device            what came of a command
     ph/1/{shard}/telemetry/{device}  from the device            one batch of records
@@ -40,6 +42,8 @@ class Channel(enum.Enum):
     PRESENCE = "presence"
     REQUEST = "request"
     RESPONSE = "response"
+    PART_WANTED = "parts/wanted"
+    PART_GIVEN = "parts/given"
     ACK = "ack"
     COMMAND = "command"
     RESULT = "result"
@@ -50,10 +54,17 @@ FROM_DEVICE = (
     Channel.REPORTED,
     Channel.PRESENCE,
     Channel.REQUEST,
+    Channel.PART_WANTED,
     Channel.RESULT,
     Channel.TELEMETRY,
 )
-TO_DEVICE = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK, Channel.COMMAND)
+TO_DEVICE = (
+    Channel.DESIRED,
+    Channel.RESPONSE,
+    Channel.PART_GIVEN,
+    Channel.ACK,
+    Channel.COMMAND,
+)
 RETAINED = (Channel.DESIRED, Channel.PRESENCE)
 
 
@@ -95,7 +106,7 @@ def parse(text: str) -> Topic:
     match levels:
         case ["ph", "1", _, "telemetry", device]:
             topic = Topic(device_id(device), Channel.TELEMETRY)
-        case ["ph", "1", device, channel] if channel in _CHANNELS:
+        case ["ph", "1", device, *rest] if (channel := "/".join(rest)) in _CHANNELS:
             topic = Topic(device_id(device), Channel(channel))
         case _:
             raise InvalidError("topic", text, "see docs/specs/mqtt.md")

@@ -17,9 +17,10 @@ from cloud.api.dependencies import (
 )
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
-from cloud.registry import deployments
+from cloud.registry import deployments, downloads
 from cloud.registry.candidates import CandidateWish
 from cloud.registry.deployments import Wish
+from cloud.registry.downloads import Download
 from cloud.registry.explain import DeviceState
 from runtime import messages
 from runtime.candidates import Gate, Mode, Promote
@@ -44,6 +45,7 @@ def create(
         sources=None if body.sources is None else tuple(body.sources),
         capture=messages.Capture(outputs=body.capture.outputs, inputs=body.capture.inputs),
         soak_s=body.soak_s,
+        download=Download(**body.download.model_dump()),
         name=body.name,
         candidate=_candidate(body.candidate),
     )
@@ -161,6 +163,7 @@ def _sequence(cursor: str | None) -> int | None:
 
 
 def _deployment(row: tables.Deployment) -> shapes.Deployment:
+    capture = msgspec.convert(row.capture, messages.Capture)
     return shapes.Deployment(
         id=row.id,
         name=row.name,
@@ -171,9 +174,10 @@ def _deployment(row: tables.Deployment) -> shapes.Deployment:
         module=row.module,
         selector=row.selector,
         sources=row.sources,
-        capture=shapes.Capture.model_validate(row.capture),
+        capture=shapes.Capture(outputs=capture.outputs, inputs=capture.inputs),
         soak_s=row.soak_s,
         candidate=row.candidate and shapes.Candidate.model_validate(row.candidate),
+        download=shapes.Download.model_validate(row.capture.get(downloads.KEY, {})),
         attempt=row.attempt,
         created_at=row.created_at,
         created_by=row.created_by,

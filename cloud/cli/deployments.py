@@ -10,6 +10,7 @@ from cloud.cli.output import JsonFlag
 
 app = typer.Typer(no_args_is_help=True, help="Look at deployments, cancel, retry and promote them.")
 
+MEGABYTE = 1_000_000
 Id = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 
 
@@ -45,6 +46,13 @@ def deploy(
     gate_p95_ms: candidates.GateP95Ms = None,
     gate_p95_ratio: candidates.GateP95Ratio = None,
     promote: candidates.Promote = None,
+    budget_mb: Annotated[
+        float | None,
+        typer.Option(min=0, help="Megabytes that each device may spend on the download."),
+    ] = None,
+    metered: Annotated[
+        bool, typer.Option(help="Download over links that cost by the byte too.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Wait until every device runs it, or gave up.")
     ] = False,
@@ -57,6 +65,7 @@ def deploy(
     """
     from cloud import shapes
     from cloud.cli import watching
+    from runtime import messages
 
     beside = candidates.wish(dict(locals()))
     wanted, version = words.reference(model)
@@ -70,6 +79,10 @@ def deploy(
         soak_s=words.duration(soak, "soak"),
         name=name,
         candidate=beside,
+        download=shapes.Download.make(
+            budget_bytes=None if budget_mb is None else round(budget_mb * MEGABYTE),
+            metered=messages.METERED_ALLOW if metered else "",
+        ),
     )
     timeout_s = words.duration(timeout, "timeout")
     with login.client() as registry:

@@ -33,7 +33,7 @@ _LOOK_S = 0.5
 
 def client_id(channel: Channel) -> str:
     """Return the fixed name under which the broker keeps the session of a channel."""
-    return f"{CLIENT_ID}-{channel.value}"
+    return f"{CLIENT_ID}-{channel.value.replace('/', '-')}"
 
 
 def subscriptions(channel: Channel) -> list[tuple[str, int]]:
@@ -66,6 +66,8 @@ class Intake:
     states: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
     """Reports and presences, each in the order in which they came."""
     requests: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
+    on_part_wanted: Callable[[Arrival], None] = lambda _arrival: None
+    """Takes a question for a piece of a blob, as `on_result` does."""
     on_result: Callable[[Arrival], None] = lambda _arrival: None
     """Takes what came of a command, in the link's thread: quick."""
 
@@ -92,6 +94,9 @@ class Intake:
                 self._wait_for_room(self.telemetry, arrival)
             case Channel.REQUEST:
                 self._wait_for_room(self.requests, arrival)
+            case Channel.PART_WANTED:
+                self.on_part_wanted(arrival)
+                self.ack(message)
             case Channel.RESULT:
                 self.on_result(arrival)
                 self.ack(message)

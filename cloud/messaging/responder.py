@@ -16,6 +16,7 @@ from cloud import tables
 from cloud.deltas.selection import Choice, Selection
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
+from cloud.messaging.neighbours import Neighbours
 from cloud.registry import candidates, desired
 from cloud.services import Services
 from runtime import digests, messages
@@ -53,7 +54,7 @@ class Responder:
         """
         self._services, self._inbox = services, inbox
         self._base_url, self._ack, self._tell = base_url.rstrip("/"), ack, tell
-        self._selection = Selection(services)
+        self._selection, self._neighbours = Selection(services), Neighbours()
         self._recent = _Recent(services.clock.now)
 
     def run(self, stopping: threading.Event) -> None:
@@ -77,18 +78,39 @@ class Responder:
             _require_sane(request)
             with self._services.reading() as session:
                 refused = _refusal(session, device, request)
+                site = self._site(session, device, request)
             if refused is not None:
                 log.warning("no offer", extra={"device": device, "why": refused.error})
                 return refused
-            offers = [self._offer(choice) for choice in self._choose(request)]
+            offers = [
+                self._advised(self._offer(choice), device, site, request.lan)
+                for choice in self._choose(request)
+            ]
         except PackhorseError as error:
             log.warning("no offer", extra={"device": device, "why": str(error)})
             return FetchResponse(request.id, error=str(error), retryable=error.retryable)
         return _fitting(FetchResponse(request.id, offers=tuple(offers)))
 
+    def _site(self, session: Session, device: DeviceId, request: FetchRequest) -> str:
+        """Return the site of a device that shares with neighbours; "": it does not."""
+        row = session.get(tables.Device, device) if request.lan else None
+        return "" if row is None else row.labels.get(self._services.settings.site_label, "")
+
+    def _advised(self, offer: Offer, device: DeviceId, site: str, lan: str) -> Offer:
+        """Return an offer with the neighbours that may give the same."""
+        if not site:
+            return offer
+        now = self._services.clock.monotonic()
+        try:
+            advice = self._neighbours.advise(site, offer.parts_sha256, device, lan, now=now)
+        except InvalidError as error:  # the device gets its bytes all the same
+            log.warning("no neighbours", extra={"device": device, "why": str(error)})
+            return offer
+        return msgspec.structs.replace(offer, peers=advice.peers, wait_s=advice.wait_s)
+
     def _choose(self, request: FetchRequest) -> Sequence[Choice]:
         """Choose; devices that ask the same in one moment, as after a deployment, get the same."""
-        asked = msgspec.structs.replace(request, id="")
+        asked = msgspec.structs.replace(request, id="", lan="")
         if (choices := self._recent.get(asked)) is None:
             choices = self._selection.choose(request)
             self._recent.put(asked, choices)

@@ -1,11 +1,12 @@
-"""The registry's side of MQTT: its links, and the four duties that they feed or carry.
+"""The registry's side of MQTT: its links, and the duties that they feed or carry.
 
     packhorse-ingest-telemetry ─► Intake ─► ingest      telemetry into rows
     …-reported, …-presence            ├───► presence    reports into device rows
     …-request                         ├───► responder   download offers
+    …-parts-wanted                    ├───► part giver  pieces of blobs
     …-result                          └───► commander   what came of commands
       (lasting sessions)
-    packhorse-ingest ◄─ publisher, and the answers of the three above
+    packhorse-ingest ◄─ publisher, and the answers of those above
 
 What receives stands still while the database cannot keep up; what the registry has to say must go
 out all the same, and what carries one channel need not wait for another.
@@ -20,6 +21,7 @@ from cloud.messaging import intake
 from cloud.messaging.commands import Commander
 from cloud.messaging.ingest import Ingester
 from cloud.messaging.intake import CLIENT_ID, Intake
+from cloud.messaging.partgiver import PartGiver
 from cloud.messaging.presence import Presences
 from cloud.messaging.publisher import Publisher
 from cloud.messaging.responder import Responder
@@ -58,10 +60,12 @@ class Wire:
         self._login, self._crew = login, crew
         self._publisher = Publisher(services, self._publish_desired)
         self.commander = Commander(self._tell_command)
+        self._part_giver = PartGiver(services, tell=self._tell_part)
         self._intake = Intake(
             crew.stopping,
             ack=self._ack,
             now=services.clock.now,
+            on_part_wanted=self._part_giver.put,
             on_result=self.commander.hear,
         )
         self._ingester = Ingester(
@@ -104,6 +108,7 @@ class Wire:
         self._crew.start("ingest", lambda: self._ingester.run(stopping))
         self._crew.start("presence", lambda: self._presences.run(stopping))
         self._crew.start("responder", lambda: self._responder.run(stopping))
+        self._crew.start("parts", lambda: self._part_giver.run(stopping))
         self._crew.start("publisher", lambda: self._publisher.run(stopping))
         self._outgoing.start()
         for link in self._incoming.values():
@@ -163,6 +168,9 @@ class Wire:
         # QoS 0, as everything that is worth nothing later.
         topic = topics.render(device, Channel.COMMAND)
         self._outgoing.publish(topic, messages.encode(command), qos=0)
+
+    def _tell_part(self, device: DeviceId, piece: bytes) -> None:
+        self._outgoing.publish(topics.render(device, Channel.PART_GIVEN), piece, qos=0)
 
     def _tell_response(self, device: DeviceId, response: FetchResponse) -> None:
         payload = messages.encode(response)

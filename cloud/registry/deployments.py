@@ -10,8 +10,19 @@ from sqlmodel import Session, col, select
 
 from cloud import references, tables
 from cloud.errors import ConflictError, NotFoundError
-from cloud.registry import candidates, desired, devices, events, explain, intents, models, selectors
+from cloud.registry import (
+    candidates,
+    desired,
+    devices,
+    downloads,
+    events,
+    explain,
+    intents,
+    models,
+    selectors,
+)
 from cloud.registry.candidates import CandidateWish
+from cloud.registry.downloads import Download
 from cloud.registry.explain import DeviceState, Stage
 from cloud.registry.intents import Intent
 from runtime import topics
@@ -41,6 +52,7 @@ class Wish:
     soak_s: float = 30.0
     name: str = ""
     candidate: CandidateWish | None = None
+    download: Download = field(default_factory=Download)
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.De
         module=topics.device_id(wish.module or wish.model, "module"),
         selector=wish.selector,
         sources=None if wish.sources is None else list(wish.sources),
-        capture=msgspec.to_builtins(wish.capture),
+        capture=downloads.written(msgspec.to_builtins(wish.capture), wish.download),
         soak_s=wish.soak_s,
         candidate=None if candidate is None else msgspec.to_builtins(candidate),
         created_at=now,
@@ -102,6 +114,7 @@ def _alias(wish: Wish) -> str | None:
 
 def _check(wish: Wish) -> None:
     selectors.parse(wish.selector)
+    downloads.check(wish.download)
     if not 0 <= wish.capture.inputs <= 1:
         raise InvalidError("capture.inputs", wish.capture.inputs, "give a fraction from 0 to 1")
     if not 0 <= wish.soak_s <= MAX_SOAK_S:

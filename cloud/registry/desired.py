@@ -11,7 +11,7 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, SQLModel, col, func, select, update
 
 from cloud import tables
-from cloud.registry import candidates, intents
+from cloud.registry import candidates, downloads, intents
 from cloud.registry.intents import Intent, Target, desired_for
 from cloud.services import Change, mark
 from runtime import messages
@@ -42,6 +42,7 @@ def intent(row: tables.Deployment) -> Intent:
         capture=msgspec.convert(row.capture, Capture),
         soak_s=row.soak_s,
         candidate=candidates.of(row),
+        **msgspec.to_builtins(downloads.read(row.capture)),
     )
     return Intent(sequence=row.sequence, selector=row.selector, spec=spec)
 

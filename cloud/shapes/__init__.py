@@ -9,6 +9,7 @@ from cloud.shapes.deployments import (
     Deployment,
     DeploymentDetail,
     DeviceProgress,
+    Download,
     NewDeployment,
     Overview,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "Device",
     "DeviceProgress",
     "Diff",
+    "Download",
     "Enrol",
     "Enrolled",
     "Event",

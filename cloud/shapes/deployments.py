@@ -1,6 +1,6 @@
 """Deployments and how far they are."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,18 @@ class Capture(Request):
     outputs: bool = True
     inputs: float = Field(default=0.0, ge=0, le=1)
     """A fraction."""
+
+
+class Download(Request):
+    """What each device may spend on the download, and when."""
+
+    budget_bytes: int | None = Field(default=None, gt=0, le=1 << 53)
+    """In one attempt; None: any."""
+    metered: Literal["", "allow"] = ""
+    """allow: also over a link that costs by the byte."""
+    not_before: float | None = Field(default=None, ge=0)
+    """Seconds since 1970."""
+    not_after: float | None = Field(default=None, ge=0)
 
 
 class NewDeployment(Request):
@@ -34,6 +46,7 @@ class NewDeployment(Request):
     name: ShortText = ""
     candidate: NewCandidate | None = None
     """What runs beside it on each device, to be measured."""
+    download: Download = Download()
 
 
 class Deployment(Answer):
@@ -52,6 +65,7 @@ class Deployment(Answer):
     capture: Capture
     soak_s: float
     candidate: Candidate | None = None
+    download: Download = Download()
     attempt: int
     created_at: float
     created_by: str

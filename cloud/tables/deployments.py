@@ -27,7 +27,7 @@ class Deployment(SQLModel, table=True):
     selector: str
     sources: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     capture: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    """A `runtime.messages.Capture` as plain values."""
+    """A `runtime.messages.Capture` as plain values, and a `cloud.registry.downloads.Download`."""
     soak_s: float
     candidate: dict[str, Any] | None = Field(
         default=None, sa_column=Column(JSON(none_as_null=True))

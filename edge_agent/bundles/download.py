@@ -9,16 +9,17 @@ bytes is fetched again. What has arrived is kept in a PartFile until the blob is
 import collections
 import contextlib
 import logging
-import time
-import urllib.parse
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.bundles.doubts import Doubts
 from edge_agent.bundles.partfile import PartFile
-from edge_agent.bundles.patience import Patience
-from edge_agent.bundles.ranges import READ_BYTES, ExpiredError, RangeClient
+from edge_agent.bundles.ranges import ExpiredError
+from edge_agent.bundles.roads import Road, Roads
 from edge_agent.bundles.unpack import IN_PROCESS, unpack
+from edge_agent.bundles.valve import Valve
+from edge_agent.lan.peers import Peers
+from edge_agent.lan.shelf import Shelf
 from runtime import digests
 from runtime.bundle import parts
 from runtime.bundle.blobs import BlobStore
@@ -40,22 +41,23 @@ class Downloader:
         self,
         blobs: BlobStore,
         work: Path,
-        client: RangeClient,
-        patience: Patience,
+        https: Road,
+        roads: Roads,
+        valve: Valve,
         *,
-        base_url: str,
-        bytes_per_s: int | None,
         memory_bytes: int = 0,
-        received: Callable[[int], None] = lambda _bytes: None,
+        neighbours: Peers | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
-        """Keep partial downloads in `work`; stay below a rate, on average.
+        """Keep partial downloads in `work`; `roads` says when not to take `https`.
 
-        `received` is told of all bytes that came, right or wrong.
+        Parts that `neighbours` give take neither; they get theirs from `shelf`.
         """
-        self._blobs, self._work, self._client = blobs, work, client
-        self._patience, self._doubts = patience, Doubts(work)
-        self._base_url, self._bytes_per_s = base_url, bytes_per_s
-        self._memory_bytes, self._received = memory_bytes, received
+        self._neighbours, self._shelf = neighbours, shelf
+        self._blobs, self._work, self._https, self._roads = blobs, work, https, roads
+        self._valve, self._patience = valve, valve.patience
+        self._doubts, self._memory_bytes = Doubts(work), memory_bytes
+        self._road = https
         self._wrong: collections.Counter[tuple[Digest, int]] = collections.Counter()
 
     def bring(
@@ -70,11 +72,14 @@ class Downloader:
         with contextlib.ExitStack() as opened:
             while True:
                 self._patience.stop_if_cancelled()
+                self._road = self._roads.choose(self._https)
                 try:
                     if part_file is None:
                         table = self._table(offer)
                         part_file = PartFile(self._work, table, offer.parts_sha256, offer.base)
                         opened.callback(part_file.close)
+                        if self._shelf is not None:
+                            opened.enter_context(self._shelf.open(offer.parts_sha256, part_file))
                     self._download(offer, part_file, progress)
                 except ExpiredError as error:
                     self._patience.expired(error)
@@ -86,15 +91,14 @@ class Downloader:
                 except LinkError as error:
                     if part_file is not None:
                         part_file.sync()
+                    self._roads.failed(over_https=self._road is self._https)
                     self._patience.failed(error)
                 else:
                     return
 
     def _table(self, offer: Offer) -> PartTable:
         """Return the part table that the offer names."""
-        url = urllib.parse.urljoin(self._base_url, offer.parts_url)
-        data = self._client.read_whole(url, limit_bytes=parts.MAX_TABLE_BYTES)
-        self._received(len(data))
+        data = self._road.table(offer, self._valve)
         got = digests.of_bytes(data)
         if got != offer.parts_sha256:
             raise IntegrityError(
@@ -108,11 +112,11 @@ class Downloader:
 
     def _download(self, offer: Offer, part_file: PartFile, progress: Callable[[int], None]) -> None:
         """Get the parts that are missing and unpack them."""
-        url = urllib.parse.urljoin(self._base_url, offer.url)
         table = part_file.table
         progress(part_file.done_bytes * table.size // max(table.encoded_size, 1))
         for part in part_file.missing():
-            self._part(url, part_file, part)
+            if self._neighbours is None or not self._neighbours.bring(offer, part_file, part):
+                self._part(offer, part_file, part)
             progress(part_file.done_bytes * table.size // table.encoded_size)
         try:
             self._unpack(table, part_file, offer.base)
@@ -121,6 +125,8 @@ class Downloader:
             # offers what it does not have, and the next try costs no download.
             part_file.distrust()
             raise
+        if self._shelf is not None:
+            self._shelf.keep(offer.parts_sha256, part_file)
         part_file.remove()
 
     def _unpack(self, table: PartTable, part_file: PartFile, base: Digest | None) -> None:
@@ -135,34 +141,23 @@ class Downloader:
                 check=self._patience.stop_if_cancelled,
             )
 
-    def _part(self, url: str, part_file: PartFile, part: int) -> None:
+    def _part(self, offer: Offer, part_file: PartFile, part: int) -> None:
         """Get one part, from where it was cut."""
         start, stop = part_file.table.span(part)
         while True:
             self._patience.stop_if_cancelled()
             got = part_file.begun(part)
-            with contextlib.closing(self._chunks(url, start + got, stop)) as chunks:
+            chunks = self._road.read(offer, start + got, stop, self._valve)
+            with contextlib.closing(chunks):
                 for chunk in chunks:
                     part_file.write(part, got, chunk)
                     got += len(chunk)
+                    self._roads.worked(over_https=self._road is self._https)
+            if start + got < stop:
+                continue  # no more was to be had at once
             if part_file.complete(part):
                 return
             self._count_wrong(part_file.table, part)
-
-    def _chunks(self, url: str, start: int, stop: int) -> Generator[bytes, None, None]:
-        """Yield bytes as they arrive, but no faster than the cap allows."""
-        rate = self._bytes_per_s
-        most = min(READ_BYTES, rate or READ_BYTES)
-        due = time.monotonic()
-        with contextlib.closing(self._client.read(url, start, stop, most=most)) as chunks:
-            for chunk in chunks:
-                self._received(len(chunk))
-                yield chunk
-                self._patience.progressed()
-                self._patience.stop_if_cancelled()
-                if rate is not None:
-                    due = max(due, time.monotonic()) + len(chunk) / rate
-                    self._patience.pause(due - time.monotonic())
 
     def _count_wrong(self, table: PartTable, part: int) -> None:
         """Raise IntegrityError if a part came with wrong bytes too often."""

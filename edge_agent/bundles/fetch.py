@@ -11,27 +11,30 @@ came as a delta and does not decode is fetched whole: once, and the registry is 
 """
 
 import contextlib
-import functools
-import itertools
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from edge_agent.bundles import partfile, room
-from edge_agent.bundles.doubts import Doubts
-from edge_agent.bundles.download import Downloader
-from edge_agent.bundles.offers import PLAIN, Ask, Means, Offers
+from edge_agent.bundles import partfile, purse, room
+from edge_agent.bundles.journey import Journey
+from edge_agent.bundles.offers import Ask
 from edge_agent.bundles.patience import POLL_S, FetchCancelledError, Patience
 from edge_agent.bundles.ranges import RangeClient
+from edge_agent.bundles.roads import Roads
 from edge_agent.bundles.spent import Spent
-from runtime import digests, files, messages
+from edge_agent.lan.sharing import Sharing
+from edge_agent.mind import terms as terms_of
+from edge_agent.mind.terms import NO_TERMS, Terms
+from edge_agent.pace import Pace
+from runtime import files
 from runtime.bundle import index, variants
 from runtime.bundle.blobs import BlobStore
 from runtime.bundle.index import Index
+from runtime.clock import Clock, SystemClock
 from runtime.digests import Digest
-from runtime.errors import IntegrityError, InvalidError
-from runtime.messages import Offer, Transfer
+from runtime.errors import InvalidError
+from runtime.messages import Transfer
 from runtime.retry import Backoff
 
 __all__ = ["FetchCancelledError", "Fetcher"]
@@ -55,7 +58,11 @@ class Fetcher:
         *,
         base_url: str = "",
         reserve_bytes: int = RESERVE_BYTES,
-        bytes_per_s: int | None = None,
+        pace: Pace | None = None,
+        metered: bool = False,
+        roads: Roads | None = None,
+        sharing: Sharing | None = None,
+        clock: Clock | None = None,
         timeout_s: float = TIMEOUT_S,
         backoff: Backoff | None = None,
         held: Callable[[], Sequence[Digest]] = tuple,
@@ -65,22 +72,33 @@ class Fetcher:
         """Sweep away what a killed process left half-written, in `blobs` too.
 
         `work` holds downloads; it lies on the file system of `blobs`. Offers without a host are
-        relative to `base_url`. `bytes_per_s` caps the average rate. `held` returns the bundles
+        relative to `base_url`. `pace` caps the rate. `metered`: the link costs by the byte.
+        `roads` knows of other ways than https, `sharing` of neighbours. `held` returns the bundles
         whose files are in `blobs`, newest first: deltas build on these. `memory` returns how many
         bytes decoding may use. `facts` choose among a bundle's variants.
         """
         self.blobs, self.work, self.ask = blobs, files.make_directory(work), ask
-        self.base_url, self.reserve_bytes, self.bytes_per_s = base_url, reserve_bytes, bytes_per_s
-        self.backoff = backoff or Backoff(first_s=1.0, most_s=60.0)
+        self.base_url, self.reserve_bytes, self.pace = base_url, reserve_bytes, pace
+        self.metered, self.roads, self.clock = metered, roads or Roads(), clock or SystemClock()
+        self.backoff, self.sharing = backoff or Backoff(first_s=1.0, most_s=60.0), sharing
         self.held, self.memory, self.facts = held, memory, dict(facts or {})
         self.spent: dict[Digest, Spent] = {}
-        self._ca_file, self._timeout_s = ca_file, timeout_s
-        self._turn = threading.Lock()
+        self._ca_file, self._timeout_s, self._turn = ca_file, timeout_s, threading.Lock()
         self._retained: frozenset[Digest] | None = None
         blobs.sweep()
         files.sweep_temporaries(work)
         stored = set(blobs.digests())
         partfile.discard(work, lambda blob: blob in stored)
+
+    def start(self) -> None:
+        """Begin to share with neighbours, where that is wanted."""
+        if self.sharing is not None:
+            self.sharing.start()
+
+    def stop(self) -> None:
+        """End what `start` began."""
+        if self.sharing is not None:
+            self.sharing.stop()
 
     def fetch(
         self,
@@ -89,16 +107,18 @@ class Fetcher:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
         cancelled: Callable[[], bool] = lambda: False,
         warn: Callable[[str], None] = lambda _text: None,
+        terms: Terms = NO_TERMS,
     ) -> Index:
         """Return a bundle's index once all its blobs are in the store.
 
         `progress` is told bytes done and bytes in total, both unpacked, of what was missing at the
         start. `cancelled` is asked often; if it says so, raises FetchCancelledError. `warn` is told
         what did not work, though the bundle is fetched all the same. Raises
-        LinkError, IntegrityError or SpaceError, after which a later call goes on from what has
-        arrived; InvalidError if trying again is of no use.
+        LinkError, IntegrityError, SpaceError, or NotNowError for `terms` that do not hold now,
+        after which a later call goes on from what has arrived; InvalidError, or BudgetError for
+        `terms`, if trying again is of no use.
         """
-        patience = Patience(self.backoff, cancelled)
+        patience = Patience(self.backoff, cancelled, lambda: self._hindrance(terms))
         while not self._turn.acquire(timeout=POLL_S):
             patience.stop_if_cancelled()
         try:
@@ -106,10 +126,13 @@ class Fetcher:
                 ca_file=self._ca_file, timeout_s=self._timeout_s, registry_url=self.base_url
             )
             with contextlib.closing(client):
-                return _Fetch(self, client, patience, progress, warn).run(bundle)
+                return Journey(self, client, patience, progress, warn).run(bundle, terms)
         finally:
             self._discard()
             self._turn.release()
+
+    def _hindrance(self, terms: Terms) -> terms_of.Wait | None:
+        return terms_of.hindrance(terms, metered=self.metered, now=self.clock.now())
 
     def transfer(self, bundle: Digest) -> Transfer:
         """Return what it has cost to bring a bundle so far."""
@@ -140,157 +163,4 @@ class Fetcher:
                 listed = self.seen(bundle)
                 keep.update(entry.sha256 for entry in listed.files)
         partfile.discard(self.work, lambda blob: blob not in keep)
-
-
-class _Fetch:
-    """One call of `Fetcher.fetch`."""
-
-    def __init__(
-        self,
-        fetcher: Fetcher,
-        client: RangeClient,
-        patience: Patience,
-        progress: Callable[[int, int], None],
-        warn: Callable[[str], None],
-    ) -> None:
-        self._fetcher, self._patience = fetcher, patience
-        self._progress, self._warn = progress, warn
-        self._blobs, self._work = fetcher.blobs, fetcher.work
-        self._memory_bytes = fetcher.memory()
-        self._doubts = Doubts(fetcher.work)
-        self._spent = Spent()
-        self._downloader = Downloader(
-            fetcher.blobs,
-            fetcher.work,
-            client,
-            patience,
-            base_url=fetcher.base_url,
-            bytes_per_s=fetcher.bytes_per_s,
-            memory_bytes=self._memory_bytes,
-            received=self._received,
-        )
-        self._names: dict[Digest, str] = {}
-        self._sound: set[Digest] = set()
-        """Bases whose bytes were compared with their names."""
-        self._left_bytes = self._total_bytes = 0
-
-    def run(self, bundle: Digest) -> Index:
-        """Return the index once everything that it lists is here."""
-        held = tuple(one for one in self._fetcher.held() if one != bundle)
-        means = Means(bundle, held, self._memory_bytes)
-        self._offers = Offers(self._fetcher.ask, means, self._doubts, self._patience)
-        self._spent = self._fetcher.spent.setdefault(bundle, Spent())
-        listed = self._index(bundle)
-        self._names = {entry.sha256: entry.path for entry in listed.files}
-        missing = {}
-        for entry in listed.files:
-            there = self._blobs.has(entry.sha256)
-            if there and self._blobs.size(entry.sha256) != entry.size:  # a disk that lost its end
-                self._blobs.delete(entry.sha256)
-                there = False
-            if not there:
-                missing[entry.sha256] = entry.size
-        self._left_bytes = self._total_bytes = sum(missing.values())
-        for group in _groups(list(missing)):
-            self._bring(self._offers.of(group, missing))
-        log.info(
-            "bundle fetched",
-            extra={"bundle": bundle, "blobs": len(missing), "bytes": self._total_bytes},
-        )
-        return listed
-
-    def _index(self, bundle: Digest) -> Index:
-        """Return the bundle's index, fetched if it is missing or damaged."""
-        if self._blobs.has(bundle):
-            with contextlib.suppress(IntegrityError):
-                self._blobs.check(bundle)
-        if not self._blobs.has(bundle):
-            self._bring(self._offers.of([bundle], {}))
-        return self._fetcher.seen(bundle)
-
-    def _bring(self, offers: list[Offer]) -> None:
-        """Download and unpack what is offered."""
-        self._require_room(offers)
-        for offer in offers:
-            try:
-                self._take(offer)
-            except (IntegrityError, InvalidError) as error:
-                if self._taken.encoding in PLAIN:
-                    raise
-                offer = self._instead(self._taken, error)  # noqa: PLW2901 - it stands for that one
-                self._require_room([offer])
-                self._take(offer)
-            self._spent.whole[offer.blob] = self._taken.whole_size or self._taken.encoded_size
-            partfile.discard(self._work, offer.blob.__eq__)
-            if self._total_bytes:
-                self._left_bytes -= offer.size
-            self._tell(0)
-
-    def _require_room(self, offers: list[Offer]) -> None:
-        """Raise SpaceError unless there is room for all that is missing, and for one encoded."""
-        unpacked = self._left_bytes or sum(offer.size for offer in offers)
-        packed = max((offer.encoded_size - self._held(offer) for offer in offers), default=0)
-        files.require_space(self._work, unpacked + max(packed, 0) + self._fetcher.reserve_bytes)
-
-    def _take(self, offer: Offer) -> None:
-        self._accept(offer)
-        renew = functools.partial(self._renewed, offer)
-        self._downloader.bring(offer, renew=renew, progress=self._tell)
-
-    def _accept(self, offer: Offer) -> Offer:
-        """Return an offer that is followed from now on; raise IntegrityError for a bad base."""
-        self._taken = offer
-        if offer.base is not None:
-            self._require_sound(offer.base)
-        return offer
-
-    def _require_sound(self, base: Digest) -> None:
-        """Raise IntegrityError unless a base is what its name says.
-
-        Read before the download: that costs less than a delta which cannot be used.
-        """
-        if base in self._sound:
-            return
-        path = self._blobs.path(base)
-        got = digests.of_file(path) if path.is_file() else "nothing"
-        if got != base:
-            raise IntegrityError(f"base {base} on this disk", wanted=base, got=got)
-        self._sound.add(base)
-
-    def _instead(self, offer: Offer, error: Exception) -> Offer:
-        """Return an offer of the whole blob, for one that did not work; tell of it."""
-        self._doubts.refuse(offer.blob)
-        for path in partfile.paths(self._work, offer.blob, offer.encoding, offer.base):
-            files.remove(path)
-        of = f" from {offer.base[:12]}" if offer.base else ""
-        name = self._names.get(offer.blob, "the index")
-        log.warning(
-            "fetching the whole instead",
-            extra={"blob": offer.blob, "encoding": offer.encoding, "reason": str(error)},
-        )
-        self._warn(f"{offer.encoding} of {name}{of} failed, fetched the whole: {error}")
-        return self._offers.of([offer.blob], {offer.blob: offer.size})[0]
-
-    def _received(self, count: int) -> None:
-        self._spent.received_bytes += count
-
-    def _renewed(self, offer: Offer) -> Offer:
-        """Return an offer of the same blob whose URL has not expired; perhaps another encoding."""
-        return self._accept(self._offers.of([offer.blob], {offer.blob: offer.size})[0])
-
-    def _held(self, offer: Offer) -> int:
-        """Return how many bytes of a download are on the disk already."""
-        path, _ = partfile.paths(self._work, offer.blob, offer.encoding, offer.base)
-        return path.stat().st_size if path.exists() else 0
-
-    def _tell(self, begun_bytes: int) -> None:
-        """Report progress, with these bytes of the blob that is on its way; not for the index."""
-        if self._total_bytes:
-            self._progress(self._total_bytes - self._left_bytes + begun_bytes, self._total_bytes)
-
-
-def _groups(blobs: list[Digest]) -> Iterator[list[Digest]]:
-    """Yield as many blobs at a time as one request may name."""
-    rest = iter(blobs)
-    while group := list(itertools.islice(rest, messages.MAX_OFFER_BLOBS)):
-        yield group
+        purse.discard(self.work, {*bundles})

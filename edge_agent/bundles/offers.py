@@ -19,6 +19,8 @@ from runtime.messages import FetchRequest, FetchResponse, Offer
 Ask = Callable[[FetchRequest], FetchResponse]
 """Sends a request to the registry and waits for its answer; raises LinkError if none comes."""
 
+MOST_WAIT_S = 60.0
+"""The longest that a device waits for neighbours who show no progress."""
 PLAIN = (encodings.ZSTD,)
 """What always works: whole, and decoded in this process."""
 
@@ -32,6 +34,8 @@ class Means:
     """Bundles that it has, newest first."""
     memory_bytes: int
     """What decoding may use."""
+    lan: str = ""
+    """Where it gives parts to neighbours."""
 
 
 class Offers:
@@ -62,7 +66,7 @@ class Offers:
     ) -> list[Offer]:
         """Return an offer for at least one of these: an answer has room for so many URLs."""
         while True:
-            self._patience.stop_if_cancelled()
+            self._patience.require_leave()
             try:
                 return self._once(blobs, known, sizes)
             except LinkError as error:
@@ -78,6 +82,7 @@ class Offers:
             bundle=self._means.bundle,
             held=self._means.held[: messages.MAX_HELD_BUNDLES],
             memory_bytes=self._means.memory_bytes,
+            lan=self._means.lan,
         )
         response = self._ask(request)
         if response.error and not response.retryable:
@@ -103,4 +108,6 @@ def require_sane(offer: Offer, known: Collection[str], size: int | None) -> Offe
     # No encoding adds more than this; whoever offers more wants to fill the disk.
     if not 0 <= offer.encoded_size <= offer.size + (offer.size >> 8) + 1024:
         raise InvalidError("offer.encoded_size", offer.encoded_size, "offer an encoding that saves")
+    if not 0 <= offer.wait_s <= MOST_WAIT_S:
+        raise InvalidError("offer.wait_s", offer.wait_s, f"give 0 to {MOST_WAIT_S:g} seconds")
     return offer

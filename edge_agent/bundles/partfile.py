@@ -70,6 +70,14 @@ class PartFile:
         """Yield the parts that are not right yet, in order."""
         return (part for part, have in enumerate(self._have) if not have)
 
+    def right(self) -> list[int]:
+        """Return the parts that are right; any thread may ask."""
+        return [part for part, have in enumerate(self._have) if have]
+
+    def came_bytes(self) -> int:
+        """Return how many bytes are there, right or not yet known; any thread may ask."""
+        return self.done_bytes + self._begun[1]
+
     def begun(self, part: int) -> int:
         """Return how many bytes of a missing part are there; they may prove wrong with the rest."""
         return self._begun[1] if self._begun[0] == part else 0

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from edge_agent.bundles.fetch import FetchCancelledError, Fetcher
+from edge_agent.bundles.patience import NotNowError
+from edge_agent.bundles.purse import BudgetError
 from edge_agent.bundles.releases import Releases
 from edge_agent.mind import effects, events
 from edge_agent.mind.events import Event, News
@@ -51,6 +53,7 @@ class Porter:
 
     def start(self) -> None:
         """Begin."""
+        self._fetcher.start()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -58,6 +61,7 @@ class Porter:
         self._stopping = True
         self._jobs.put(None)
         self._thread.join(timeout_s)
+        self._fetcher.stop()
 
     def add(self, job: effects.Fetch | effects.Verify) -> None:
         """Do this job after those added before."""
@@ -132,6 +136,7 @@ class Porter:
             progress=progress,
             cancelled=lambda: self._is_cancelled(job.job),
             warn=warn,
+            terms=job.terms,
         )
         if self._room is not None:
             self._room.bring(
@@ -155,7 +160,15 @@ class Porter:
             extra={"module_name": job.module, "bundle": job.bundle, "reason": text},
         )
         self._told = text
-        failed = events.JobFailed(job.module, job.job, text, retryable, refetch=damaged)
+        failed = events.JobFailed(
+            job.module,
+            job.job,
+            text,
+            retryable,
+            refetch=damaged,
+            wait_s=error.wait_s if isinstance(error, NotNowError) else None,
+            budget_bytes=error.budget_bytes if isinstance(error, BudgetError) else None,
+        )
         self._tell(job, failed)
 
     def _tell(self, job: effects.Fetch | effects.Verify, event: Event) -> None:

@@ -39,7 +39,7 @@ class Releases:
 
         `facts` choose among a bundle's variants: only the files of that one are needed here.
         """
-        self._facts = dict(facts or {})
+        self.facts = dict(facts or {})
         self.blobs = BlobStore(data / "blobs")
         self.downloads = files.make_directory(data / "downloads")
         self.pins = Pins()
@@ -141,4 +141,4 @@ class Releases:
 
     def _seen(self, index_bytes: bytes) -> Index:
         """Return a bundle as this device sees it."""
-        return variants.seen_by(bundle_index.decode(index_bytes), self._facts)
+        return variants.seen_by(bundle_index.decode(index_bytes), self.facts)

@@ -11,10 +11,11 @@ class Spent:
     """What the way of one bundle has cost since the agent started, over all tries."""
 
     received_bytes: int = 0
+    neighbour_bytes: int = 0
     whole: dict[Digest, int] = field(default_factory=dict)
     """Bytes of each blob that was brought, had it come whole."""
 
     @property
     def transfer(self) -> Transfer:
         """The same as it is reported."""
-        return Transfer(self.received_bytes, sum(self.whole.values()))
+        return Transfer(self.received_bytes, sum(self.whole.values()), self.neighbour_bytes)

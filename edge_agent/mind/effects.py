@@ -3,6 +3,7 @@
 import msgspec
 
 from edge_agent.mind.events import TimerKey
+from edge_agent.mind.terms import NO_TERMS, Terms
 from runtime.candidates import Candidate
 from runtime.digests import Digest
 from runtime.messages import ModuleSpec
@@ -18,6 +19,7 @@ class Fetch(Effect, frozen=True):
     module: str
     bundle: Digest
     job: int
+    terms: Terms = NO_TERMS
 
 
 class Verify(Effect, frozen=True):

@@ -100,6 +100,10 @@ class JobFailed(Event, frozen=True):
     retryable: bool
     refetch: bool = False
     """What is on the disk was damaged and is gone: fetch it again."""
+    wait_s: float | None = None
+    """Nothing is wrong, it may only not be done now: look again after so long."""
+    budget_bytes: int | None = None
+    """It ended because this budget is spent: a larger one may help."""
 
 
 class WorkerEvent(Event, frozen=True):

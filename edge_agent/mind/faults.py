@@ -3,6 +3,8 @@
 what fails                       consequence
 ──────────────────────────────   ───────────────────────────────────────────────────────────
 network, disk, damaged bytes     tried again for ever, ever more slowly
+window shut, link metered        looked at again when that may have changed
+budget spent                     refused until it is raised or the deployment retried
 load, check, limit, time-out     the candidate's bundle is refused; the old version runs on
 the container engine is away     tried again for ever; nothing is held against the bundle
 candidate dies without a word    tried again; refused after `crash_limit` deaths
@@ -27,9 +29,20 @@ BLAMELESS_S = 5.0
 REBOOTED = "the device restarted while it was being tried"
 
 
-def refuse(module: Module, turn: Turn, spec: ModuleSpec, reason: str) -> Module:
-    """Return the module that never tries this attempt of a bundle again, and says why."""
-    blame = replace(modules.blame_of(module, spec), reason=reason, refused=True)
+def refuse(
+    module: Module,
+    turn: Turn,
+    spec: ModuleSpec,
+    reason: str,
+    *,
+    budget_bytes: int | None = None,
+) -> Module:
+    """Return the module that never tries this attempt of a bundle again, and says why.
+
+    `budget_bytes` is the budget that was spent, if that is why.
+    """
+    blame = modules.blame_of(module, spec)
+    blame = replace(blame, reason=reason, refused=True, budget_bytes=budget_bytes)
     turn.do(effects.CollectGarbage())
     return modules.with_blame(module, blame)
 
@@ -44,11 +57,14 @@ def job_failed(module: Module, turn: Turn, event: JobFailed) -> Module:
     if modules.same(pursued, module.running):
         # The files of what runs cannot be mended; restarting it goes on.
         return replace(module, broken=False)
-    return refuse(module, turn, pursued, event.text)
+    return refuse(module, turn, pursued, event.text, budget_bytes=event.budget_bytes)
 
 
 def _again(module: Module, turn: Turn, event: JobFailed) -> Module:
     key = TimerKey(module.name, "retry")
+    if event.wait_s is not None:
+        turn.do(effects.SetTimer(key, event.wait_s))
+        return replace(module, waiting=True, trouble=event.text)
     turn.do(effects.SetTimer(key, plan.backoff_s(module.retries), jitter=True))
     return replace(
         module,

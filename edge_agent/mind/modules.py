@@ -72,6 +72,8 @@ class Blame(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last thing that went wrong."""
     refused: bool = False
     """Not tried again unless a higher attempt asks for it."""
+    budget_bytes: int | None = None
+    """Refused because this budget was spent: a larger one forgives it."""
 
 
 class Saved(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -186,10 +188,18 @@ def refusal(module: Module, spec: ModuleSpec) -> Blame | None:
         (
             blame
             for blame in module.blames
-            if blame.refused and blame.bundle == spec.bundle and blame.attempt >= spec.attempt
+            if blame.refused
+            and blame.bundle == spec.bundle
+            and blame.attempt >= spec.attempt
+            and not _outbid(blame.budget_bytes, spec.budget_bytes)
         ),
         None,
     )
+
+
+def _outbid(spent: int | None, offered: int | None) -> bool:
+    """Say whether a budget allows more than the one that was spent."""
+    return spent is not None and (offered is None or offered > spent)
 
 
 def blame_of(module: Module, spec: ModuleSpec) -> Blame:

@@ -13,9 +13,10 @@ no rule depends on which event came last:
 
 from msgspec.structs import replace
 
-from edge_agent.mind import effects, modules
+from edge_agent.mind import effects, modules, terms
 from edge_agent.mind.events import TimerKey
 from edge_agent.mind.modules import Module, Reading, Stage, Worker
+from edge_agent.mind.terms import NO_TERMS, Terms
 from edge_agent.mind.turn import Turn
 from runtime.messages import ModuleSpec, Phase
 
@@ -147,6 +148,7 @@ def _prepare(module: Module, turn: Turn) -> Module:
         module = _turn_to(module, turn, goal)
     if goal is None:
         return module
+    module = _on_new_terms(module, turn, goal)
     module = replace(module, pursued=goal, candidate=_renamed(module.candidate, goal))
     warm = module.warm
     if warm is not None and warm.stage is Stage.HELD and modules.same(warm.spec, goal):
@@ -161,7 +163,7 @@ def _take_the_stage(module: Module, turn: Turn, goal: ModuleSpec) -> Module:
     candidate = module.candidate
     if module.stage is Phase.FETCHING:
         module = replace(module, job=turn.new_number())
-        turn.do(effects.Fetch(module.name, goal.bundle, module.job))
+        turn.do(effects.Fetch(module.name, goal.bundle, module.job, _terms(module, goal)))
     elif module.stage is Phase.VERIFYING:
         module = replace(module, job=turn.new_number())
         turn.do(effects.Verify(module.name, goal.bundle, module.job))
@@ -176,6 +178,22 @@ def _take_the_stage(module: Module, turn: Turn, goal: ModuleSpec) -> Module:
         candidate = replace(candidate, stage=Stage.CHECKING)
         module = replace(module, candidate=candidate, stage=Phase.CHECKING)
     return module
+
+
+def _terms(module: Module, goal: ModuleSpec) -> Terms:
+    """Return the terms on which a bundle is fetched: what runs is mended whatever it takes."""
+    return NO_TERMS if modules.same(goal, module.running) else terms.of(goal)
+
+
+def _on_new_terms(module: Module, turn: Turn, goal: ModuleSpec) -> Module:
+    """Return the module with a fetch that is under way on other terms begun anew."""
+    before = module.pursued
+    if not module.job or module.stage is not Phase.FETCHING or before is None:
+        return module
+    if _terms(module, before) == _terms(module, goal):
+        return module
+    turn.do(effects.CancelJob(module.name, module.job))
+    return replace(module, job=0)
 
 
 def _turn_to(module: Module, turn: Turn, goal: ModuleSpec | None) -> Module:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_agent import pace
+from edge_agent.pace import Pace
 from edge_agent.telemetry import batcher, sender
 from edge_agent.telemetry.batcher import Batcher
 from edge_agent.telemetry.intake import SpoolIntake
@@ -26,6 +28,9 @@ from runtime.errors import PackhorseError
 from runtime.messages import Ack
 from runtime.topics import DeviceId
 
+BATCH_BURSTS = 8
+"""Below a cap a batch is no larger than this many bursts of it, before it is packed: 2 s."""
+
 
 @dataclass(frozen=True)
 class TelemetrySettings:
@@ -37,6 +42,8 @@ class TelemetrySettings:
     window: int = sender.WINDOW
     resend_s: float = sender.RESEND_S
     stall_s: float = sender.STALL_S
+    upload_kbps: int = 0
+    """0: as fast as it goes."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,8 @@ class TelemetryPath:
         chosen = settings or TelemetrySettings()
         self._clock = clock or SystemClock()
         self._outbox = outbox
-        waiting = Batcher(
-            records=chosen.flush_records, size_bytes=chosen.flush_bytes, flush_s=chosen.flush_s
-        )
+        limit = pace.of_kbps(chosen.upload_kbps, clock=self._clock.monotonic)
+        waiting = _batcher(chosen, limit)
         self._intake = SpoolIntake(outbox, spool_root, waiting, self._clock.now)
         self._sender = Sender(
             outbox,
@@ -89,6 +95,7 @@ class TelemetryPath:
             window=chosen.window,
             resend_s=chosen.resend_s,
             stall_s=chosen.stall_s,
+            pace=limit,
         )
         self._troubles = Troubles()
         self._sending = SenderLoop(self._sender, self._clock, self._troubles)
@@ -170,6 +177,16 @@ class TelemetryPath:
             drops=Counter(seen.drops) + Counter(self._intake.drops()),
             troubles=tuple(troubles),
         )
+
+
+def _batcher(chosen: TelemetrySettings, limit: Pace | None) -> Batcher:
+    # What steers the device shares the link: it shall not wait long behind one batch.
+    most = limit.most * BATCH_BURSTS if limit else chosen.flush_bytes
+    return Batcher(
+        records=chosen.flush_records,
+        size_bytes=min(chosen.flush_bytes, most),
+        flush_s=chosen.flush_s,
+    )
 
 
 def _look(_at: float) -> None:

@@ -15,7 +15,9 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+from edge_agent.pace import Pace
 from edge_agent.telemetry.outbox import Outbox, Waiting
+from edge_agent.telemetry.turnstile import Turnstile
 from runtime import batches
 from runtime.errors import LinkError
 from runtime.messages import Ack
@@ -47,8 +49,12 @@ class Sender:
         resend_s: float = RESEND_S,
         stall_s: float = STALL_S,
         backoff: Backoff | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        """`publish` returns when the broker has the payload, else raises LinkError."""
+        """`publish` returns when the broker has the payload, else raises LinkError.
+
+        `pace`, on the clock of `step`, says how fast batches may go.
+        """
         self._outbox = outbox
         self._device = device
         self._publish = publish
@@ -68,6 +74,7 @@ class Sender:
         """The connection stood when the last publish began, as far as can be known."""
         self._blocked_until = -math.inf
         self._quiet_since: float | None = None
+        self._turnstile = Turnstile(pace)
 
     def connected(self, at: float) -> None:
         """Take note of a new connection: all that was under way is sent again."""
@@ -103,6 +110,8 @@ class Sender:
         times = [*self._under_way.values()]
         if self._blocked_until > at:
             times.append(self._blocked_until)
+        if (opens_at := self._turnstile.opens_at) is not None and opens_at > at:
+            times.append(opens_at)
         return min(times, default=None)
 
     def stalled_since(self, at: float) -> float | None:
@@ -134,6 +143,10 @@ class Sender:
             if self._quiet_since is None:
                 self._quiet_since = at
             for batch in waiting:
+                if not self._turnstile.lets(batch.sequence, len(batch.body), at):
+                    if not self._under_way:
+                        self._quiet_since = None  # it is our own cap that keeps us quiet
+                    return
                 if not self._send(batch, at):
                     return
 

@@ -206,3 +206,28 @@ def test_a_lost_answer_is_the_devices_to_ask_again(desk: Desk, bundle: Digest) -
 
     assert [device for device, _ in desk.told] == [A]
     assert desk.told[0][1].id == "r1"
+
+
+def test_devices_of_a_site_that_share_are_told_of_each_other(
+    desk: Desk, services: Services, bundle: Digest
+) -> None:
+    for name in (A, B):
+        with services.transaction() as session:
+            row = session.get(tables.Device, name)
+            assert row is not None
+            row.labels = {"site": "lab"}
+            session.add(row)
+    registry_rows.deploy(services, "scale")
+    sharing = {name: f"10.0.0.{number}:8770" for number, name in enumerate((A, B))}
+
+    first, second = (
+        desk.responder.answer(name, msgspec.structs.replace(ask(bundle), lan=sharing[name]))
+        for name in (A, B)
+    )
+    alone = desk.responder.answer(B, ask(bundle))
+    odd = desk.responder.answer(B, msgspec.structs.replace(ask(bundle), lan="example.com:1"))
+
+    assert (first.offers[0].peers, first.offers[0].wait_s) == ((), 0.0)
+    assert second.offers[0].peers == (sharing[A],)
+    assert second.offers[0].wait_s > 0
+    assert alone.offers[0].peers == odd.offers[0].peers == ()
