@@ -24,6 +24,7 @@ from cloud.cli import (
     models,
     output,
     releasing,
+    rollouts,
     serve,
     services,
     telemetry,
@@ -56,6 +57,7 @@ app.add_typer(devices.app, name="devices")
 app.command()(deployments.deploy)
 app.command()(releasing.release)
 app.add_typer(deployments.app, name="deployments")
+app.add_typer(rollouts.app, name="rollouts")
 app.add_typer(services.app, name="services")
 app.add_typer(deltas.app, name="delta")
 app.add_typer(telemetry.app, name="telemetry")

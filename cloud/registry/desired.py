@@ -4,7 +4,7 @@ Pure decisions are in `cloud.registry.intents`. `recompute` raises a device's ge
 its modules change; the publisher sends every row whose published generation is behind.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from sqlmodel import Session, col, select, update
@@ -19,6 +19,9 @@ from runtime.errors import InvalidError
 from runtime.messages import Capture, Desired, ModuleSpec
 from runtime.topics import DeviceId
 
+_LIVE = frozenset({"running", "paused", "complete"})
+"""States of a rollout that may still let devices in: see cloud.rollouts.state."""
+
 __all__ = ["desired_for", "intent", "lagging", "mark_published", "read", "recompute", "target"]
 
 
@@ -27,8 +30,15 @@ def target(device: tables.Device) -> Target:
     return Target(device.id, device.labels, device.facts, revoked=device.revoked_at is not None)
 
 
-def intent(row: tables.Deployment) -> Intent:
-    """Return a deployment's wish."""
+def ids(devices: Iterable[str]) -> list[DeviceId]:
+    """Return ids that came from rows of devices."""
+    return [DeviceId(device) for device in devices]
+
+
+def intent(
+    row: tables.Deployment, admitted: Mapping[str, int] | None = None, *, live: bool = True
+) -> Intent:
+    """Return a deployment's wish; `admitted` are the devices that its rollout has let in."""
     assert row.sequence is not None, "read from the database"
     spec = ModuleSpec(
         name=row.module,
@@ -41,13 +51,49 @@ def intent(row: tables.Deployment) -> Intent:
         capture=msgspec.convert(row.capture, Capture),
         soak_s=row.soak_s,
     )
-    return Intent(sequence=row.sequence, selector=row.selector, spec=spec)
+    return Intent(
+        sequence=row.sequence,
+        selector=row.selector,
+        spec=spec,
+        priority=row.priority,
+        line="" if row.rollout is None else row.name,
+        rollout=row.rollout,
+        admitted=None if row.rollout is None else admitted or {},
+        live=live,
+    )
 
 
-def active(session: Session) -> list[Intent]:
-    """Return all deployments that were not cancelled."""
-    query = select(tables.Deployment).where(col(tables.Deployment.cancelled_at).is_(None))
-    return [intent(row) for row in session.exec(query)]
+def active(session: Session, devices: Iterable[DeviceId] | None = None) -> list[Intent]:
+    """Return all deployments that were not cancelled, as far as these devices (None: all) go."""
+    query = (
+        select(tables.Deployment, tables.Rollout.state)
+        .join(
+            tables.Rollout,
+            col(tables.Rollout.id) == col(tables.Deployment.rollout),
+            isouter=True,
+        )
+        .where(col(tables.Deployment.cancelled_at).is_(None))
+        .order_by(col(tables.Deployment.sequence))
+    )
+    rows = session.exec(query).all()
+    rolled = {row.rollout for row, _state in rows if row.rollout is not None}
+    admitted = _admitted(session, devices) if rolled else {}
+    return [
+        intent(row, admitted.get(row.rollout or ""), live=state is None or state in _LIVE)
+        for row, state in rows
+    ]
+
+
+def _admitted(session: Session, devices: Iterable[DeviceId] | None) -> dict[str, dict[str, int]]:
+    """Return which devices each rollout has let in, and how often each was retried."""
+    row = tables.RolloutDevice
+    query = select(row.rollout, row.device, row.retries).where(col(row.admitted).is_(True))
+    if devices is not None:
+        query = query.where(col(row.device).in_(list(devices)))
+    found: dict[str, dict[str, int]] = {}
+    for rollout, device, retries in session.exec(query):
+        found.setdefault(rollout, {})[device] = retries
+    return found
 
 
 def recompute(
@@ -60,17 +106,25 @@ def recompute(
     query = select(tables.Device, tables.Desired).join(
         tables.Desired, col(tables.Desired.device) == col(tables.Device.id), isouter=True
     )
+    devices = None if devices is None else list(devices)
     if devices is not None:
         query = query.where(col(tables.Device.id).in_(list(devices)))
-    wishes = active(session)
+    wishes = active(session, devices)
     changed = [
         DeviceId(device.id)
         for device, row in session.exec(query).all()
-        if _update(session, device.id, row, intents.desired_for(target(device), wishes), now)
+        if _update(session, device.id, row, _wanted(device, row, wishes), now)
     ]
     if changed:
         mark(session, Change.DESIRED)
     return changed
+
+
+def _wanted(
+    device: tables.Device, row: tables.Desired | None, wishes: Sequence[Intent]
+) -> tuple[ModuleSpec, ...]:
+    held = () if row is None else _message(row).modules
+    return intents.desired_for(target(device), wishes, held)
 
 
 def _update(

@@ -355,6 +355,13 @@ def changes(registry: Registry) -> Iterator[tuple[str, str, Any]]:
     made = registry.get("/api/v1/deployments")["items"][0]["id"]
     yield "POST", f"/api/v1/deployments/{made}/retry", None
     yield "POST", f"/api/v1/deployments/{made}/cancel", None
+    document = {"name": "d", "target": "all", "modules": {"m": {"model": "scale"}}}
+    yield "POST", "/api/v1/rollouts", document
+    rollout = registry.get("/api/v1/rollouts")["items"][0]["id"]
+    yield "POST", f"/api/v1/rollouts/{rollout}/orders", {"order": "cancel"}
+    yield "POST", "/api/v1/rollouts/rollback", {"to": rollout}
+    rollout = registry.get("/api/v1/rollouts")["items"][0]["id"]
+    yield "POST", f"/api/v1/rollouts/{rollout}/orders", {"order": "cancel"}
     yield "POST", "/api/v1/devices/dev-a/revoke", None
     yield "POST", "/api/v1/webhooks", {"url": "https://127.0.0.2:9/", "kinds": []}
     hook = registry.get("/api/v1/webhooks")["items"][0]["id"]
