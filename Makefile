@@ -3,7 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # The demo, the tests and the agents start programs of the virtual environment by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-TEST_WORKERS ?= auto
+# Many tests wait for processes that they started: three of them keep two cores busy.
+TEST_WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
 
     docker_host: str | None = None
     """The Docker engine that services use when they name none: unix://PATH, tcp://HOST:PORT or
-    ssh://USER@HOST; None: that of this machine."""
+    ssh://USER@HOST[:PORT][/SOCKET]; None: that of this machine."""
     docker_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """More engines, as NAME=URL. Comma-separated in the environment."""
     docker_tls: Path | None = None

@@ -196,6 +196,7 @@ def _check(
         rtol=check.rtol,
         atol=max(check.atol, slack),
         p95_ms=check.p95_ms,
+        memory_mb=check.memory_mb,
     )
 
 
@@ -208,7 +209,12 @@ def _entry(wish: Wish, target: str, check: Check | None, lost: Loss) -> dict[str
     if wish.providers:
         entry["providers"] = list(wish.providers)
     if check is not None:
-        numbers = {"rtol": check.rtol, "atol": round(check.atol, 6), "p95_ms": check.p95_ms}
+        numbers = {
+            "rtol": check.rtol,
+            "atol": round(check.atol, 6),
+            "p95_ms": check.p95_ms,
+            "memory_mb": check.memory_mb,
+        }
         given = {key: value for key, value in numbers.items() if value is not None}
         entry["check"] = {"inputs": check.inputs, "outputs": check.outputs, **given}
     entry["lost"] = {"metric": lost.metric, "value": round(lost.value, 6), "rows": lost.rows}

@@ -8,9 +8,11 @@ from edge_agent.account import Account, Place
 from edge_agent.bundles.fetch import Fetcher
 from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
+from edge_agent.company import Company
 from edge_agent.control import ControlServer
 from edge_agent.handing import Handing
 from edge_agent.hands import Hands
+from edge_agent.journal import Journal
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
@@ -48,6 +50,19 @@ class Parts:
     timers: Timers
     status: StatusServer
     control: ControlServer
+
+    def company(self, journal: Journal, uplink: Uplink, clock: Clock) -> Company:
+        """Return those that the owner of the state works with."""
+        return Company(
+            journal,
+            self.hands,
+            self.account,
+            self.telemetry,
+            uplink,
+            self.timers,
+            clock,
+            rest=memory.trim,
+        )
 
     def shut_down(self, uplink: Uplink, timeout_s: float) -> None:
         """End everything, each part before those that it needs; each has `timeout_s` for it."""

@@ -13,7 +13,7 @@ from edge_agent.bundles.porter import Porter
 from edge_agent.bundles.releases import Releases
 from edge_agent.mind import effects, events
 from edge_agent.mind.effects import Effect
-from edge_agent.mind.events import TimerKey
+from edge_agent.mind.events import SOURCES, TimerKey
 from edge_agent.telemetry.path import TelemetryPath
 from edge_agent.timers import Timers
 from edge_agent.worker import protocol
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 3.0
 DRAIN_AGAIN_S = 1.0
-SOURCES = "sources"
-"""Kind of the timers by which this module tries to start sources again."""
 
 
 class Hands:

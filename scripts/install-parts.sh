@@ -6,7 +6,7 @@ set -euo pipefail
 declare -A programs=(
   [bsdiff]=bsdiff [curl]=curl [debootstrap]=debootstrap [docker-registry]=docker-registry
   [docker.io]=dockerd [faketime]=faketime [iptables]=iptables [mosquitto]=mosquitto
-  [postgresql]=pg_ctlcluster [xdelta3]=xdelta3 [zstd]=zstd
+  [openssh-client]=ssh-keygen [openssh-server]=sshd [postgresql]=pg_ctlcluster [xdelta3]=xdelta3 [zstd]=zstd
 )
 missing=()
 for package in "${!programs[@]}"; do
@@ -21,7 +21,7 @@ if command -v apt-get >/dev/null && "${apt[@]}" update -qq &&
   # Tests start servers of their own; the distribution's services are not wanted.
   declare -A services=(
     [docker.io]="docker.socket docker" [docker-registry]=docker-registry [mosquitto]=mosquitto
-    [postgresql]=postgresql
+    [openssh-server]=ssh [postgresql]=postgresql
   )
   for package in "${missing[@]}"; do
     for service in ${services[$package]:-}; do

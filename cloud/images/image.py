@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 DEFAULT_BASE = "python:3.11-slim"
-CUDA_BASE = "nvidia/cuda:12.6.3-cudnn-runtime-ubuntu24.04"
 
 
 @dataclass(frozen=True)

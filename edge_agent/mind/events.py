@@ -50,6 +50,10 @@ class TimerKey(msgspec.Struct, frozen=True):
     slot: int = 0
 
 
+SOURCES = "sources"
+"""Kind of the timers by which the hands try to start sources again: not the mind's."""
+
+
 class TimerFired(Event, frozen=True):
     """A timer that was set has run out."""
 

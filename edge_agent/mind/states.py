@@ -2,8 +2,8 @@
 
     step(state, event, now) ─► state, effects
 
-The owner thread (agent.py) makes the durable half of the new state survive (journal.py) before it
-does any of the effects, so a kill at any moment leaves a state from which Boot goes on:
+The owner of the state (owner.py) makes the durable half of the new state survive (journal.py)
+before it does any of the effects, so a kill at any moment leaves a state from which Boot goes on:
 
     fetching ─► verifying ─► staged ─► checking ─► running
         │           │           │          │          │

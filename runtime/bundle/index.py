@@ -49,6 +49,9 @@ class Check(msgspec.Struct, frozen=True, omit_defaults=True):
     atol: float = 1e-5
     p95_ms: float | None = None
     """The 95th percentile of latency per call may be at most this, on the device itself."""
+    memory_mb: float | None = None
+    """The process that runs the model may have used at most this at its peak, MiB of resident
+    memory, once the check has run there."""
 
 
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True):

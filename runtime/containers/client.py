@@ -38,12 +38,21 @@ class Client:
             self._tunnel = tunnel.Tunnel(url)
             url = self._tunnel.url
         try:
-            self.api = _client(url, address, address.timeout_s)
-            self.streams = _client(url, address, None, version=str(self.api.api_version))
+            with self._naming(url):
+                self.api = _client(url, address, address.timeout_s)
+                self.streams = _client(url, address, None, version=str(self.api.api_version))
         except BaseException:
             if self._tunnel is not None:
                 self._tunnel.close()
             raise
+
+    @contextlib.contextmanager
+    def _naming(self, url: str) -> Iterator[None]:
+        """Have an error name the engine that was asked for, not our end of a tunnel."""
+        try:
+            yield
+        except EngineUnreachableError as error:
+            raise EngineUnreachableError(str(error).replace(url, self.url)) from error
 
     def close(self) -> None:
         """Let go of every connection; what streams ends."""
@@ -79,6 +88,11 @@ def _client(
 ) -> "APIClient":
     import docker  # noqa: PLC0415 - see above
 
+    class OwnTrust(docker.APIClient):
+        """Trusts the CA that was named: requests would prefer that of REQUESTS_CA_BUNDLE."""
+
+        trust_env = property(lambda _self: False, lambda _self, _value: None)
+
     _require_known(url, address)
     _require_listener(url)
     options: Any = {"base_url": url, "version": version, "timeout": timeout_s}
@@ -86,7 +100,7 @@ def _client(
         if url.startswith("tcp://"):
             pair: Any = (address.certificate, address.key) if address.certificate else None
             options["tls"] = docker.tls.TLSConfig(client_cert=pair, ca_cert=address.ca, verify=True)
-        return docker.APIClient(**options)
+        return OwnTrust(**options)
 
 
 def _require_known(url: str, address: Address) -> None:

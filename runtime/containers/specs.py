@@ -18,8 +18,8 @@ class Address:
     """Which engine."""
 
     url: str | None = None
-    """unix:///PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT]; None: DOCKER_HOST's value as given
-    by the caller, or the platform's default socket."""
+    """unix:///PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT][/PATH]; None: DOCKER_HOST's value
+    as given by the caller, or the platform's default socket."""
     ca: str | None = None
     """tcp: file of the CA that signed the engine's certificate. Without it, tcp is refused."""
     certificate: str | None = None

@@ -1,6 +1,9 @@
 """An engine's socket on another machine as a socket of ours, forwarded by OpenSSH.
 
-ssh://user@host:22  ──►  ssh -N -L DIRECTORY/docker.sock:/var/run/docker.sock  ──►  unix://…
+ssh://user@host:22[/SOCKET]  ──►  ssh -N -L DIRECTORY/docker.sock:SOCKET host  ──►  unix://…
+
+The socket there is Docker's usual one, unless the URL names another (of a rootless engine, of
+Podman).
 """
 
 import os
@@ -17,9 +20,12 @@ from runtime.containers.errors import EngineUnreachableError
 from runtime.errors import InvalidError
 
 REMOTE_SOCKET = "/var/run/docker.sock"
+HOW = "write ssh://[USER@]HOST[:PORT][/PATH/OF/THE/SOCKET]"
 PATIENCE_S = 20.0
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 """Never the beginning of an option."""
+_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
+"""Of a socket there; a colon would end it."""
 
 
 class Tunnel:
@@ -27,16 +33,17 @@ class Tunnel:
 
     def __init__(self, url: str) -> None:
         """Start it; raises InvalidError for what is no host, EngineUnreachableError if it fails."""
-        argv = command(url)
+        argv, remote = command(url), remote_socket(url)
         self._directory = Path(tempfile.mkdtemp(prefix="packhorse-ssh-"))
         self._socket = self._directory / "docker.sock"
         try:
-            self._child = subprocess.Popen(
-                [argv[0], "-L", f"{self._socket}:{REMOTE_SOCKET}", *argv[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=(self._directory / "said").open("wb"),
-            )
+            with (self._directory / "said").open("wb") as said:
+                self._child = subprocess.Popen(
+                    [argv[0], "-L", f"{self._socket}:{remote}", *argv[1:]],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                )
         except OSError as error:
             shutil.rmtree(self._directory)
             raise EngineUnreachableError(f"{url}: ssh cannot be started: {error}") from error
@@ -63,13 +70,21 @@ class Tunnel:
             tick.wait(0.05)
 
 
+def remote_socket(url: str) -> str:
+    """Return the path of the engine's socket over there; raises InvalidError."""
+    path = urlsplit(url).path.rstrip("/")
+    if path and _PATH.fullmatch(path) is None:
+        raise InvalidError("docker host", url, HOW)
+    return path or REMOTE_SOCKET
+
+
 def command(url: str) -> list[str]:
     """Return how ssh is called for a URL, without the sockets; raises InvalidError."""
     parts = urlsplit(url)
     user, host = parts.username, parts.hostname
     named = [name for name in (user, host) if name is not None]
-    if host is None or parts.path.strip("/") or not all(map(_PLAIN.fullmatch, named)):
-        raise InvalidError("docker host", url, "write ssh://[USER@]HOST[:PORT]")
+    if host is None or not all(map(_PLAIN.fullmatch, named)):
+        raise InvalidError("docker host", url, HOW)
     options = ("BatchMode=yes", "ExitOnForwardFailure=yes", "ServerAliveInterval=15")
     return [
         shutil.which("ssh") or os.fspath("ssh"),

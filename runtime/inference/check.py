@@ -11,7 +11,7 @@ import numpy as np
 
 from runtime.bundle.index import Check, Index, Signature
 from runtime.errors import InvalidError, ModelError
-from runtime.inference import tensors
+from runtime.inference import memory, tensors
 from runtime.inference.tensors import Array, Arrays
 
 log = logging.getLogger(__name__)
@@ -56,14 +56,23 @@ def run_check(model: Checked, directory: Path, index: Index) -> CheckResult:
         p95_ms = measure(model, _run(model, directory, check))
     except (ModelError, InvalidError) as error:
         return CheckResult(ok=False, text=str(error), p95_ms=p95_ms)
-    measured = f"p95 is {p95_ms:.1f} ms"
+    used_mb = None if check.memory_mb is None else memory.most_resident_mb()
+    text = _too_much(check, p95_ms, used_mb)
+    if text:
+        return CheckResult(ok=False, text=text, p95_ms=p95_ms)
+    memory_text = "" if used_mb is None else f", memory is {used_mb:.0f} MiB at most"
+    return CheckResult(ok=True, text=f"p95 is {p95_ms:.1f} ms{memory_text}", p95_ms=p95_ms)
+
+
+def _too_much(check: Check, p95_ms: float, used_mb: float | None) -> str:
+    """Say what was over its limit on this device; empty: nothing."""
     if check.p95_ms is not None and p95_ms > check.p95_ms:
-        return CheckResult(
-            ok=False,
-            text=f"{measured} on this device, above check.p95_ms of {check.p95_ms:g} ms",
-            p95_ms=p95_ms,
-        )
-    return CheckResult(ok=True, text=measured, p95_ms=p95_ms)
+        limit = f"check.p95_ms of {check.p95_ms:g} ms"
+        return f"p95 is {p95_ms:.1f} ms on this device, above {limit}"
+    if check.memory_mb is not None and used_mb is not None and used_mb > check.memory_mb:
+        limit = f"check.memory_mb of {check.memory_mb:g} MiB"
+        return f"memory is {used_mb:.0f} MiB at most on this device, above {limit}"
+    return ""
 
 
 def require(model: Checked, directory: Path, index: Index) -> None:
@@ -115,7 +124,7 @@ def compare(check: Check, wanted: Arrays, got: Arrays) -> None:
             raise ModelError(
                 f"output {name} has shape {list(here.shape)}, wanted {list(array.shape)}"
             )
-        wrong = _differing(check, array, here)
+        wrong = differing(check, array, here)
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ModelError(
@@ -140,8 +149,8 @@ def measure(model: Checked, inputs: Arrays) -> float:
     return float(np.percentile(taken, 95)) * 1000
 
 
-def _differing(check: Check, wanted: Array, got: Array) -> Array:
-    """Return where two arrays of one shape differ."""
+def differing(check: Check, wanted: Array, got: Array) -> Array:
+    """Return where two arrays of one shape differ, by the tolerances of a check."""
     numeric = "fiub"
     if wanted.dtype.kind == "f" and got.dtype.kind in numeric:
         return ~np.isclose(got, wanted, rtol=check.rtol, atol=check.atol, equal_nan=True)

@@ -32,7 +32,7 @@ def local_broker(directory: Path, port: int) -> Iterator[None]:
     )
     child = children.spawn([parts.require("mosquitto"), "-c", str(config)])
     try:
-        brokers.eventually(lambda: brokers._listens(port), "the broker listens")
+        brokers.eventually(lambda: brokers.listens(port), "the broker listens")
         yield
     finally:
         child.terminate()

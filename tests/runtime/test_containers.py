@@ -72,7 +72,27 @@ def test_ssh_is_called_without_questions_and_with_nothing_that_looks_like_an_opt
     assert argv[argv.index("-l") + 1] == "carrier"
 
 
-@pytest.mark.parametrize("url", ["ssh://", "ssh://-oProxyCommand=x", "ssh://h/path", "ssh://-a@h"])
+@pytest.mark.parametrize("url", ["ssh://", "ssh://-oProxyCommand=x", "ssh://-a@h"])
 def test_what_is_no_host_is_refused(url: str) -> None:
     with pytest.raises(InvalidError, match="ssh://"):
         tunnel.command(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("ssh://edge-1.example", "/var/run/docker.sock"),
+        ("ssh://edge-1.example/", "/var/run/docker.sock"),
+        ("ssh://edge-1.example/run/user/1000/docker.sock", "/run/user/1000/docker.sock"),
+    ],
+)
+def test_the_socket_over_there_is_the_usual_one_or_the_one_that_is_named(
+    url: str, path: str
+) -> None:
+    assert tunnel.remote_socket(url) == path
+
+
+@pytest.mark.parametrize("path", ["/a:b", "/a b", "//a", "/a/../$x"])
+def test_what_is_no_path_of_a_socket_is_refused(path: str) -> None:
+    with pytest.raises(InvalidError, match="ssh://"):
+        tunnel.remote_socket(f"ssh://h{path}")

@@ -152,6 +152,20 @@ def test_a_check_that_is_too_slow_here_fails(tmp_path: Path) -> None:
     assert "above check.p95_ms" in text
 
 
+def test_a_check_that_needs_too_much_memory_here_fails_before_traffic(tmp_path: Path) -> None:
+    ok, text = check(tmp_path, memory_mb=1)
+
+    assert not ok
+    assert "above check.memory_mb of 1 MiB" in text
+
+
+def test_a_check_tells_the_memory_that_it_was_asked_to_watch(tmp_path: Path) -> None:
+    ok, text = check(tmp_path, memory_mb=100_000)
+
+    assert ok
+    assert "memory is" in text
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

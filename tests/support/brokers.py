@@ -244,7 +244,7 @@ class MosquittoRig(_Rig):
             child = children.spawn([self._program, "-c", str(self._config)], stderr=log, stdout=log)
         self._child = child
         eventually(
-            lambda: child.poll() is not None or _listens(self.port), "Mosquitto listens", 10.0
+            lambda: child.poll() is not None or listens(self.port), "Mosquitto listens", 10.0
         )
         assert child.poll() is None, self.log.read_text()
 
@@ -332,7 +332,8 @@ def _running(rig: NatsRig | MosquittoRig) -> Iterator[None]:
         rig.stop()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Say whether somebody accepts connections at a port of this machine."""
     try:
         socket.create_connection((HOST, port), 1.0).close()
     except OSError:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -110,6 +111,6 @@ def revision(number: int, image: str, *, replicas: int = 1, **env: str) -> Revis
 
 def new(engine: Engine, target: DockerTarget, gateway_image: str, first: RevisionWish) -> Service:
     """Return a service with a name of its own, not applied yet."""
-    name = f"demo-{next(_numbers)}"
+    name = f"demo-{os.getpid()}-{next(_numbers)}"  # other test processes use the engine too
     config = Config(name, 1, (Revision(f"r{first.number}", 100),), anonymous=True, timeout_s=20)
     return Service(name, engine, target, Wish(name, 1, (first,), gateway_image, config))

@@ -3,7 +3,7 @@
     with engines.shared() as rig:
         engine = Engine(Address(rig.url))
 
-    /tmp/packhorse-docker-…/    lock, users/<pid>, data, exec, docker.sock, log
+    /tmp/packhorse-docker-…/    lock, users/<pid>, data, exec, docker.sock, port, tls, log
     build/parts/                the base image (made once by debootstrap), packages, layers
 
 The first process starts the engine and the last one ends it; who was killed does not count. All it
@@ -23,10 +23,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cloud.trust.authority import Authority
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
 from tests.support import parts
-from tests.support.brokers import eventually
+from tests.support.brokers import eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "parts"
@@ -49,6 +50,16 @@ class Rig:
         return f"unix://{self.socket}"
 
     @property
+    def tcp_url(self) -> str:
+        """The same engine on TCP; it lets in only who shows a certificate of `authority`."""
+        return f"tcp://127.0.0.1:{(self.directory / 'port').read_text()}"
+
+    @property
+    def authority(self) -> Authority:
+        """Who signed the engine's certificate, and ours."""
+        return Authority.open(self.directory / "tls")
+
+    @property
     def pid(self) -> int | None:
         """Of the engine that runs; None: it does not."""
         try:
@@ -62,12 +73,18 @@ class Rig:
         program = parts.require("dockerd")
         folder = self.directory
         (folder / "pid").unlink(missing_ok=True)
+        if not (folder / "port").exists():
+            (folder / "port").write_text(str(free_port()))
+        authority = self.authority
         with (folder / "log").open("ab") as log:
             subprocess.run(
                 [
                     *(parts.require("setsid"), "--fork", program),
                     *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
-                    *("-H", self.url, "-p", str(folder / "pid")),
+                    *("-H", self.url, "-H", self.tcp_url, "-p", str(folder / "pid")),
+                    *("--tlsverify", "--tlscacert", str(authority.ca_file)),
+                    *("--tlscert", str(authority.server_cert_file)),
+                    *("--tlskey", str(authority.server_key_file)),
                     # Services have networks of their own; other engines may have docker0.
                     "--bridge=none",
                 ],
@@ -233,6 +250,7 @@ def _clear(rig: Rig) -> None:
             subprocess.run(["umount", "-l", place], check=False)
     for each in ("data", "exec", "users"):
         shutil.rmtree(rig.directory / each, ignore_errors=True)
+    (rig.directory / "port").unlink(missing_ok=True)  # somebody may have it by then
 
 
 def _living(users: Path) -> bool:

@@ -63,6 +63,7 @@ class FileServer:
         self.sent_bytes = 0
         self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._making = threading.Lock()
         self._http = _Http(self)
         if context is not None:
             self._http.socket = context.wrap_socket(
@@ -79,7 +80,8 @@ class FileServer:
         try:
             yield self
         finally:
-            self._closing.set()
+            with self._making:
+                self._closing.set()
             self._http.shutdown()
             thread.join()
             self.close()
@@ -99,9 +101,13 @@ class FileServer:
     def answer(self, request: FetchRequest) -> FetchResponse:
         """Offer what a device asks for."""
         self.asked.append(request)
-        return FetchResponse(
-            request.id, tuple(self.offer(blob, request.encodings) for blob in request.blobs)
-        )
+        offers = []
+        for blob in request.blobs:
+            with self._making:
+                if self._closing.is_set():  # whoever asked is gone, and so is the directory soon
+                    break
+                offers.append(self.offer(blob, request.encodings))
+        return FetchResponse(request.id, tuple(offers))
 
     def offer(self, blob: Digest, known: Collection[str] = ("zstd",)) -> Offer:
         """Offer one blob, by a URL with a secret in it."""

@@ -21,6 +21,8 @@ PACKAGES = {
     "initdb": "postgresql",
     "postgres": "postgresql",
     "setpriv": "util-linux",
+    "sshd": "openssh-server",
+    "ssh-keygen": "openssh-client",
 }
 
 

@@ -105,7 +105,7 @@ class Registry(Command):
             self.mosquitto.stop()
 
     def _mosquitto_runs(self) -> bool:
-        return self.mosquitto is not None and brokers._listens(self.mosquitto.port)
+        return self.mosquitto is not None and brokers.listens(self.mosquitto.port)
 
     def _ready(self) -> bool:
         try:
