@@ -18,6 +18,7 @@ from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
 from cloud.errors import ConflictError
 from cloud.registry import devices, explain, tokens
+from cloud.rollouts import explaining
 from cloud.services import Services
 from runtime import digests, topics
 
@@ -101,6 +102,12 @@ def command(*, device: str, body: shapes.NewCommand, services: ServicesDep) -> s
         topics.device_id(device), body.kind, body.module, bundle, body.timeout_s
     )
     return shapes.CommandResult(ok=result.ok, text=result.text)
+
+
+@router.get("/{device}/explanation")
+def explanation(device: str, session: ReadSession, services: ServicesDep) -> shapes.Explanation:
+    """Say why a device runs what it runs, and what blocks the next."""
+    return explaining.explanation(session, services, device)
 
 
 @router.post("/{device}/revoke")

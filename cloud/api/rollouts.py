@@ -16,7 +16,7 @@ from cloud.api.dependencies import (
 )
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
-from cloud.rollouts import making, reasons, rows
+from cloud.rollouts import making, planning, reasons, rows
 from runtime.errors import InvalidError
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"], route_class=Route)
@@ -41,6 +41,14 @@ def rollback(
     """Roll out once more what an earlier rollout or deployment brought."""
     row = making.rollback(session, body.to, actor=actor, now=services.clock.now())
     return _rollout(session, row)
+
+
+@router.post("/plan")
+def plan(
+    body: shapes.DeploymentDocument, session: ReadSession, services: ServicesDep
+) -> shapes.Plan:
+    """Say what a document would do; nothing moves."""
+    return planning.plan(session, services, body)
 
 
 @router.get("")

@@ -75,7 +75,8 @@ def _field(at: Path, lines: Mapping[Path, int]) -> str:
 
 
 def _told(error: ValidationError, lines: Mapping[Path, int]) -> InvalidError:
-    first = error.errors()[0]
+    # A mistyped key leaves the right one missing too: the cause comes first.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     at: Path = tuple(first["loc"])
     field = _field(at, lines)
     if first["type"] != "extra_forbidden":
@@ -87,15 +88,12 @@ def _told(error: ValidationError, lines: Mapping[Path, int]) -> InvalidError:
 
 
 def _keys(model: type[BaseModel], at: Path) -> list[str]:
-    """Return the keys that may stand at a place."""
-    kind: Any = model
+    """Return the keys that may stand at a place; numbers and names of modules lead no deeper."""
     for part in at:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            field = kind.model_fields.get(str(part))
-            kind = None if field is None else field.annotation
-        kind = next(iter(_models(kind)), kind)
-    found = next(_models(kind), None)
-    return [] if found is None else sorted(found.model_fields)
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = next(_models(field.annotation), model)
+    return sorted(model.model_fields)
 
 
 def _models(kind: Any) -> Iterator[type[BaseModel]]:

@@ -18,6 +18,7 @@ from cloud.cli import (
     demo,
     deployments,
     devices,
+    foretelling,
     gc,
     history,
     login,
@@ -55,6 +56,8 @@ app.command()(login.login)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
 app.command()(deployments.deploy)
+app.command()(foretelling.plan)
+app.command()(foretelling.explain)
 app.command()(releasing.release)
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(rollouts.app, name="rollouts")

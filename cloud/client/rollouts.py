@@ -37,3 +37,11 @@ class RolloutCalls(Calls):
         """Roll out once more what an earlier rollout or deployment brought."""
         wish = shapes.Rollback.make(to=to)
         return self._transport.post("/rollouts/rollback", shapes.Rollout, wish)
+
+    def plan(self, document: shapes.DeploymentDocument) -> shapes.Plan:
+        """Return what a document would do."""
+        return self._transport.post("/rollouts/plan", shapes.Plan, document)
+
+    def explanation(self, device: str) -> shapes.Explanation:
+        """Return why a device runs what it runs, and what blocks the next."""
+        return self._transport.get(path_of("/devices/{}/explanation", device), shapes.Explanation)

@@ -44,16 +44,21 @@ def create(
     made = [_module(session, row, wish, document, now=now) for wish in documents.wishes(document)]
     session.flush()
     rows.join(session, row.id, matching(session, document.target), now=now)
-    data = {
-        "name": row.name,
-        "target": document.target,
-        "modules": {each.module: f"{each.model}:{each.version}" for each in made},
-        "deployments": [each.id for each in made],
-        "origin": origin,
-    }
-    events.add(session, at=now, actor=actor, kind="rollout.created", subject=row.id, data=data)
+    _tell(session, row, made)
     _supersede(session, row, now=now)
     return row
+
+
+def _tell(session: Session, row: tables.Rollout, made: list[tables.Deployment]) -> None:
+    data = {
+        "name": row.name,
+        "target": row.document["target"],
+        "modules": {each.module: f"{each.model}:{each.version}" for each in made},
+        "deployments": [each.id for each in made],
+        "origin": row.origin,
+    }
+    kind, at = "rollout.created", row.created_at
+    events.add(session, at=at, actor=row.created_by, kind=kind, subject=row.id, data=data)
 
 
 def _module(

@@ -60,10 +60,10 @@ def _of_devices(rollout: Rollout, scene: Scene, now: float) -> list[str]:
     flying = [d for d, member in rollout.members.items() if member.standing in IN_FLIGHT]
     if flying:
         found.append(f"{len(flying)} devices are on their way")
-    return found + _starved(rollout, scene, [d for d in waiting if d not in away], now)
+    return found + starved(rollout, scene, [d for d in waiting if d not in away], now)
 
 
-def _starved(rollout: Rollout, scene: Scene, waiting: list[str], now: float) -> list[str]:
+def starved(rollout: Rollout, scene: Scene, waiting: list[str], now: float) -> list[str]:
     """Say where the budget is used up, and by which devices."""
     budget = rollout.strategy.budget
     if budget is None:

@@ -10,6 +10,7 @@ from cloud.registry import desired, devices, explain, selectors
 from cloud.registry.intents import Intent, Target
 from cloud.rollouts import windows
 from cloud.rollouts.state import Member, Progress, Rollout, Scene, Sight, Standing
+from cloud.rollouts.strategy import Strategy
 from runtime.messages import ModuleReport, Phase, Reported
 
 _FRESH = frozenset({Standing.WAITING, Standing.SUPERSEDED})
@@ -105,14 +106,19 @@ def sight(
         retrying=any(each.retrying for each in troubles),
         back=_back(found.own, report, state),
         group=attributes.get(by, "") if by else "",
-        waves=frozenset(
-            number
-            for number, wave in enumerate(strategy.waves)
-            if wave.selector is not None and selectors.parse(wave.selector).matches(attributes)
-        ),
+        waves=_waves(strategy, attributes),
         obstacle=obstacle,
         superseded=superseded,
         reason="; ".join(f"{each.name}: {each.reason}" for each in troubles),
+    )
+
+
+def _waves(strategy: Strategy, attributes: Mapping[str, str]) -> frozenset[int]:
+    """Return the waves whose selector matches."""
+    return frozenset(
+        number
+        for number, wave in enumerate(strategy.waves)
+        if wave.selector is not None and selectors.parse(wave.selector).matches(attributes)
     )
 
 

@@ -26,6 +26,7 @@ from cloud.shapes.devices import (
     Transfer,
 )
 from cloud.shapes.diffs import Diff, FileDiff, SignatureDiff, TensorDiff, UpdateCost
+from cloud.shapes.explaining import Claim, Explanation, ModuleAnswer, Obstacle, Plan, PlannedModule
 from cloud.shapes.history import Event, Health, Moment, Run
 from cloud.shapes.models import (
     Alias,
@@ -51,15 +52,9 @@ from cloud.shapes.rollouts import (
     Abort,
     Approval,
     Budget,
-    Claim,
     DeploymentDocument,
-    Explanation,
-    ModuleAnswer,
     ModuleWish,
-    Obstacle,
     Order,
-    Plan,
-    PlannedModule,
     Retry,
     Rollback,
     RolledModule,

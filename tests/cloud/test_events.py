@@ -391,7 +391,9 @@ def changes(registry: Registry) -> Iterator[tuple[str, str, Any]]:
     yield "DELETE", model, None
 
 
-ASKING = re.compile(r"/api/v1/(exports|services/[^/]+/(verify|export)|devices/[^/]+/commands)$")
+ASKING = re.compile(
+    r"/api/v1/(exports|rollouts/plan|services/[^/]+/(verify|export)|devices/[^/]+/commands)$"
+)
 """What is asked of a device or a service, or written out, changes nothing."""
 BYTES = re.compile(r"/api/v1/(blobs|uploads|gc)")
 """Bytes alone change nothing that anybody could see: registering them does. Collecting garbage

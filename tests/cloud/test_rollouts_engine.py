@@ -159,9 +159,9 @@ def test_a_rollout_goes_wave_by_wave_and_the_rest_keeps_what_it_has(plain: Regis
 
 
 def test_a_failing_canary_stops_it_and_every_device_is_on_the_old_version(
-    registry: Registry,
+    plain: Registry,
 ) -> None:
-    fleet = Fleet(registry, *FLEET)
+    fleet = Fleet(plain, *FLEET)
     fleet.deploy()
     fleet.turn(3)
     fleet.refused = {f"{name}:2" for name in FLEET}
@@ -175,7 +175,7 @@ def test_a_failing_canary_stops_it_and_every_device_is_on_the_old_version(
     assert sorted(fleet.standings(rollout).values()) == ["not_reached"] * 3 + ["reverted"] * 2
     reasons = [each["reason"] for each in shown["devices"] if each["standing"] == "reverted"]
     assert all("the check failed" in reason for reason in reasons)
-    told = registry.get(f"/api/v1/events?limit=200&subject={rollout}")["items"]
+    told = plain.get(f"/api/v1/events?limit=200&subject={rollout}")["items"]
     kinds = [each["kind"] for each in told]
     assert kinds.count("rollout.device_ended") == 5 + 2
     assert kinds.count("rollout.revert_started") == kinds.count("rollout.reverted") == 1
