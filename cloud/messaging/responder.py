@@ -17,6 +17,7 @@ from cloud.deltas.selection import Choice, Selection
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.registry import desired
+from cloud.rollouts import downloads
 from cloud.services import Services
 from runtime import digests, messages
 from runtime.errors import InvalidError, LinkError, PackhorseError
@@ -72,7 +73,7 @@ class Responder:
         try:
             _require_sane(request)
             with self._services.reading() as session:
-                refused = _refusal(session, device, request)
+                refused = _refusal(session, device, request, self._services.clock.now())
             if refused is not None:
                 log.warning("no offer", extra={"device": device, "why": refused.error})
                 return refused
@@ -133,7 +134,9 @@ def _fitting(response: FetchResponse) -> FetchResponse:
     return response
 
 
-def _refusal(session: Session, device: DeviceId, request: FetchRequest) -> FetchResponse | None:
+def _refusal(
+    session: Session, device: DeviceId, request: FetchRequest, now: float
+) -> FetchResponse | None:
     """Return why not, unless the device's desired state names every one of these blobs."""
     wanted = desired.read(session, device)
     bundles = {module.bundle: module for module in (wanted.modules if wanted else ())}
@@ -142,7 +145,8 @@ def _refusal(session: Session, device: DeviceId, request: FetchRequest) -> Fetch
     allowed = {blob for _, blob in rows}
     refused = [blob for blob in request.blobs if blob not in allowed]
     if not refused:
-        return None
+        closed = downloads.closed(session, wanted, request, now)
+        return FetchResponse(request.id, error=closed, retryable=True) if closed else None
     # A bundle's identity is the digest of its index, the first thing that a device asks for.
     module = bundles.get(refused[0])
     if module is not None:

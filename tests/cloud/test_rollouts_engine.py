@@ -12,9 +12,18 @@ from sqlmodel import Session, select
 
 from cloud import tables
 from cloud.registry import desired, devices
-from cloud.rollouts import lease
+from cloud.rollouts import downloads, lease, windows
 from cloud.rollouts.engine import Engine
-from runtime.messages import ModuleReport, ModuleSpec, Phase, Presence, Reported, RunningVersion
+from cloud.rollouts.strategy import Window
+from runtime.messages import (
+    FetchRequest,
+    ModuleReport,
+    ModuleSpec,
+    Phase,
+    Presence,
+    Reported,
+    RunningVersion,
+)
 from runtime.topics import DeviceId
 from tests.support import registries
 from tests.support.registries import Registry, Stores
@@ -441,3 +450,21 @@ def test_two_engines_at_once_admit_each_device_once(registry: Registry) -> None:
 
     assert fleet.versions() == [1] * 5
     assert set(fleet.generations().values()) == {2}
+
+
+def test_devices_are_told_where_to_download_only_in_a_download_window(plain: Registry) -> None:
+    fleet = Fleet(plain, "dev-0")
+    window = {"cron": "0 2 * * *", "zone": "UTC", "for_s": 3600}
+    fleet.deploy(strategy={"windows": {"download": [window]}})
+    fleet.turn(2)
+    (spec,) = fleet.wanted("dev-0")
+    request = FetchRequest("r", (spec.bundle,), ("zstd",), bundle=spec.bundle)
+    night = windows.next_begin((Window("0 2 * * *", "UTC", 3600.0),), plain.clock.at)
+    assert night is not None
+
+    with plain.services.reading() as session:
+        want = desired.read(session, fleet.id("dev-0"))
+        told = [downloads.closed(session, want, request, night + after) for after in (1.0, 3601.0)]
+
+    assert told[0] == ""
+    assert "the next begins" in told[1]
