@@ -171,7 +171,7 @@ class Engine:
 
     def _join(self, session: Session, row: tables.Rollout, now: float) -> None:
         """Take in devices that the target matches by now."""
-        known = {each.device for each in rows.members(session, row.id)}
+        known = rows.known(session, row.id)
         found = making.matching(session, row.document["target"])
         rows.join(session, row.id, (each for each in found if each not in known), now=now)
         session.flush()

@@ -7,6 +7,7 @@ from cloud import references, shapes, tables
 from cloud.errors import ConflictError
 from cloud.registry import deployments, desired, events, models, selectors
 from cloud.registry.deployments import Wish
+from cloud.registry.intents import Target
 from cloud.rollouts import documents, orders, rows, state
 from cloud.rollouts.state import State, Step
 from runtime.errors import InvalidError
@@ -95,12 +96,16 @@ def _module(
 
 def matching(session: Session, target: str) -> list[str]:
     """Return the devices that a target matches now, by id."""
-    wanted = selectors.parse(target)
-    query = select(tables.Device).where(col(tables.Device.revoked_at).is_(None))
+    wanted, row = selectors.parse(target), tables.Device
+    query = (
+        select(row.id, row.labels, row.facts)
+        .where(col(row.revoked_at).is_(None))
+        .order_by(col(row.id))
+    )
     return [
-        device.id
-        for device in session.exec(query.order_by(col(tables.Device.id)))
-        if wanted.matches(desired.target(device).attributes)
+        device
+        for device, labels, facts in session.exec(query)
+        if wanted.matches(Target(device, labels, facts).attributes)
     ]
 
 

@@ -31,11 +31,11 @@ def plan(session: Session, services: Services, document: shapes.DeploymentDocume
     found = _devices(session, document.target)
     about = _subject(session, document, wishes, found)
     seen = {
-        device.id: sights.sight(about, device, state, lease_s=lease_s, now=now)
-        for device, state in found
+        device.id: sights.sight(about, device, generation, lease_s=lease_s, now=now)
+        for device, generation in found
     }
     planned, obstacles = [], _of_sights(seen)
-    rows = [device for device, _state in found]
+    rows = [device for device, _generation in found]
     for wish, version in wishes:
         module, misfits = _module(session, services, wish, version, rows)
         planned.append(module)
@@ -58,19 +58,17 @@ def _version(session: Session, wish: Wish) -> tables.Version:
     return models.version(session, wish.model, str(wish.version))
 
 
-def _devices(
-    session: Session, target: str
-) -> Sequence[tuple[tables.Device, tables.Desired | None]]:
+def _devices(session: Session, target: str) -> Sequence[tuple[tables.Device, int | None]]:
     wanted = selectors.parse(target)
     query = (
-        select(tables.Device, tables.Desired)
+        select(tables.Device, tables.Desired.generation)
         .join(tables.Desired, col(tables.Desired.device) == col(tables.Device.id), isouter=True)
         .where(col(tables.Device.revoked_at).is_(None))
         .order_by(col(tables.Device.id))
     )
     return [
-        (device, state)
-        for device, state in session.exec(query)
+        (device, generation)
+        for device, generation in session.exec(query)
         if wanted.matches(desired.target(device).attributes)
     ]
 
@@ -79,7 +77,7 @@ def _subject(
     session: Session,
     document: shapes.DeploymentDocument,
     wishes: Sequence[tuple[Wish, tables.Version]],
-    found: Sequence[tuple[tables.Device, tables.Desired | None]],
+    found: Sequence[tuple[tables.Device, int | None]],
 ) -> Subject:
     own = tuple(
         Intent(
@@ -98,7 +96,7 @@ def _subject(
         )
         for wish, version in wishes
     )
-    members = {device.id: Member() for device, _state in found}
+    members = {device.id: Member() for device, _generation in found}
     rollout = Rollout("plan", documents.strategy(document), members=members)
     rivals = sights.rivals_of(own, desired.active(session))
     return Subject(rollout, document.target, own, rivals)

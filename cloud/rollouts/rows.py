@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert
+import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from cloud import shapes, tables
@@ -75,6 +75,23 @@ def members(session: Session, rollout: str) -> list[tables.RolloutDevice]:
     return list(session.exec(query))
 
 
+def known(session: Session, rollout: str) -> set[str]:
+    """Return the ids of the devices of a rollout."""
+    query = select(tables.RolloutDevice.device).where(tables.RolloutDevice.rollout == rollout)
+    return set(session.exec(query))
+
+
+def _values(session: Session, rollout: str) -> dict[str, Member]:
+    """Return the devices of a rollout as values, without a row object for each: they are many."""
+    row = tables.RolloutDevice
+    columns = (row.device, row.standing, row.since, row.wave, row.retries, row.reason)
+    query = sa.select(*map(col, columns)).where(col(row.rollout) == rollout)
+    return {
+        each[0]: Member(Standing(each[1]), each[2], each[3], each[4], each[5])
+        for each in session.execute(query)
+    }
+
+
 def counts(session: Session, rollouts: Iterable[str]) -> dict[str, dict[str, int]]:
     """Return for each of these rollouts how many devices are where."""
     row = tables.RolloutDevice
@@ -102,12 +119,7 @@ def read(session: Session, row: tables.Rollout) -> Rollout:
         reason=row.reason,
         approved=_waves(row, "approve"),
         promoted=_waves(row, "promote"),
-        members={
-            each.device: Member(
-                Standing(each.standing), each.since, each.wave, each.retries, each.reason
-            )
-            for each in members(session, row.id)
-        },
+        members=_values(session, row.id),
     )
 
 
@@ -128,19 +140,42 @@ def write(
             row.completed_at = now
         row.ended_at = now if after.state in OVER else None
     session.add(row)
-    touched = []
-    for each in members(session, row.id):
-        was, member = before.members.get(each.device), after.members[each.device]
-        if was == member:
-            continue
-        if was is None or was.admitted != member.admitted or was.retries != member.retries:
-            touched.append(each.device)
-        each.standing, each.admitted = member.standing.value, member.admitted
-        each.since, each.wave = member.since, member.wave
-        each.retries, each.reason = member.retries, member.reason
-        session.add(each)
     session.flush()
-    return touched
+    return _write_members(session, row.id, before, after)
+
+
+def _write_members(session: Session, rollout: str, before: Rollout, after: Rollout) -> list[str]:
+    """Write the devices that changed; return those whose desired state is another now."""
+    changed = {
+        device: member
+        for device, member in after.members.items()
+        if before.members.get(device) != member
+    }
+    values = [
+        {
+            "b_device": device,
+            "standing": member.standing.value,
+            "admitted": member.admitted,
+            "since": member.since,
+            "wave": member.wave,
+            "retries": member.retries,
+            "reason": member.reason,
+        }
+        for device, member in changed.items()
+    ]
+    if values:
+        table = tables.RolloutDevice.__table__  # type: ignore[attr-defined]  # SQLModel hides it
+        statement = sa.update(table).where(
+            table.c.rollout == rollout, table.c.device == sa.bindparam("b_device")
+        )
+        session.connection().execute(statement, values)
+        session.expire_all()
+    return [
+        device
+        for device, member in changed.items()
+        if (was := before.members.get(device)) is None
+        or (was.admitted, was.retries) != (member.admitted, member.retries)
+    ]
 
 
 def join(session: Session, rollout: str, devices: Iterable[str], *, now: float) -> None:
@@ -158,7 +193,7 @@ def join(session: Session, rollout: str, devices: Iterable[str], *, now: float) 
         for device in devices
     ]
     if values:
-        session.execute(insert(tables.RolloutDevice), values)
+        session.execute(sa.insert(tables.RolloutDevice), values)
 
 
 def retire(session: Session, row: tables.Rollout, rollout: Rollout, *, now: float) -> None:

@@ -55,14 +55,14 @@ def rivals_of(own: Sequence[Intent], wishes: Iterable[Intent]) -> tuple[Intent, 
 def scene(session: Session, found: Subject, *, lease_s: float, now: float) -> Scene:
     """Return what is known now of all devices of a rollout."""
     query = (
-        select(tables.Device, tables.Desired)
+        select(tables.Device, tables.Desired.generation)
         .join(tables.RolloutDevice, col(tables.RolloutDevice.device) == col(tables.Device.id))
         .join(tables.Desired, col(tables.Desired.device) == col(tables.Device.id), isouter=True)
         .where(tables.RolloutDevice.rollout == found.rollout.id)
     )
     sights = {
-        device.id: sight(found, device, state, lease_s=lease_s, now=now)
-        for device, state in session.exec(query)
+        device.id: sight(found, device, generation, lease_s=lease_s, now=now)
+        for device, generation in session.exec(query)
     }
     update = found.rollout.strategy.update
     if not update:
@@ -77,12 +77,12 @@ def scene(session: Session, found: Subject, *, lease_s: float, now: float) -> Sc
 def sight(
     found: Subject,
     device: tables.Device,
-    state: tables.Desired | None,
+    generation: int | None,
     *,
     lease_s: float,
     now: float,
 ) -> Sight:
-    """Return what is known of one device."""
+    """Return what is known of one device; `generation` is that of its desired state."""
     target = desired.target(device)
     strategy = found.rollout.strategy
     attributes = target.attributes
@@ -104,7 +104,7 @@ def sight(
         heard_at=device.last_seen,
         progress=_progress(told),
         retrying=any(each.retrying for each in troubles),
-        back=_back(found.own, report, state),
+        back=_back(found.own, report, generation),
         group=attributes.get(by, "") if by else "",
         waves=_waves(strategy, attributes),
         obstacle=obstacle,
@@ -152,9 +152,9 @@ def _progress(told: Sequence[ModuleReport | None]) -> Progress:
     return Progress.MOVING if phases else Progress.QUIET
 
 
-def _back(own: Sequence[Intent], report: Reported | None, state: tables.Desired | None) -> bool:
+def _back(own: Sequence[Intent], report: Reported | None, generation: int | None) -> bool:
     """Say whether a device has settled with what it shall run, and that is not this rollout."""
-    if report is None or state is None or report.generation < state.generation:
+    if report is None or generation is None or report.generation < generation:
         return False
     ours = {each.spec.deployment for each in own}
     return all(
