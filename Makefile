@@ -8,7 +8,7 @@ TEST_WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check fix bench bench-delta bench-serve test-matrix reference protos clean
+.PHONY: help setup parts demo test check fix bench bench-delta bench-fleet bench-serve test-matrix reference protos clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -58,6 +58,9 @@ protos: setup ## write the gRPC messages anew from their .proto file
 bench-serve: setup ## measure the inference server against floors and other servers (15 minutes)
 	@scripts/install-bench-peers.sh
 	python tests/benchmarks/bench_serve.py $(ARGS)
+
+bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (15 minutes)
+	python tests/benchmarks/bench_fleet.py $(ARGS)
 
 bench-delta: setup parts ## measure updates against xdelta3, bsdiff and zstd --patch-from
 	python tests/benchmarks/bench_delta.py $(ARGS)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from cloud.api import (
     aliases,
     blobs,
+    commands,
     dependencies,
     deployments,
     devices,
@@ -19,6 +20,7 @@ from cloud.api import (
     exporting,
     garbage,
     history,
+    keys,
     models,
     public,
     rollouts,
@@ -61,6 +63,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.streams = Streams(services)
     app.state.lines = LineStreams(services)
     app.state.in_flight = InFlight()
+    app.state.followers = commands.Followers()
     errors.install(app)
     app.include_router(public.router)
     app.include_router(downloads.router)
@@ -81,6 +84,8 @@ def _guarded(app: FastAPI) -> APIRouter:
         uploads,
         garbage,
         devices,
+        commands,
+        keys,
         deployments,
         rollouts,
         serving,

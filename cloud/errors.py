@@ -15,6 +15,7 @@ PackhorseError
 ├── SealError            the data directory's seal.key is another one                final
 ├── KeyRefusedError      no API key, or one that is not known                        final
 │   └── TokenUnknownError  no such enrolment token                                   final
+├── ForbiddenError       the API key's role does not allow it                        final
 ├── TokenExpiredError    the enrolment token's time is over                          final
 ├── UrlRefusedError      a download URL that was altered                             ask anew
 │   └── UrlExpiredError  a download URL whose time is over                           ask anew
@@ -56,6 +57,17 @@ class KeyRefusedError(PackhorseError):
 
 class TokenUnknownError(KeyRefusedError):
     """An enrolment token that was never made here."""
+
+
+class ForbiddenError(PackhorseError):
+    """Who asks is known, and may not do this; `needed` is the role that may."""
+
+    def __init__(self, name: str, role: str, needed: str) -> None:
+        super().__init__(
+            f"key: {name} is a key for {role}s, and this is for {needed}s: use a key with the role "
+            f"{needed} (an admin makes one: packhorse keys create NAME --role {needed})"
+        )
+        self.needed = needed
 
 
 class TokenExpiredError(PackhorseError):

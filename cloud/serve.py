@@ -252,9 +252,17 @@ class _Registry:
         )
 
     def _ask_device(
-        self, device: DeviceId, kind: str, module: str, bundle: Digest | None, timeout_s: float
+        self,
+        device: DeviceId,
+        kind: str,
+        module: str,
+        bundle: Digest | None,
+        timeout_s: float,
+        *,
+        options: Mapping[str, str],
     ) -> CommandResult:
-        return self._wire.commander.ask(device, kind, module, bundle, timeout_s)
+        ask = self._wire.commander.ask
+        return ask(device, kind, module, bundle, timeout_s, options=options)
 
     def _health(self) -> Mapping[str, bool]:
         child = self._broker.child

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -99,11 +100,24 @@ class BrokerAddress:
     port: int
 
 
-AskDevice = Callable[[DeviceId, str, str, Digest | None, float], CommandResult]
-"""Device, kind of command, module, bundle, seconds to wait: what came of it."""
+class AskDevice(Protocol):
+    """Has a device do something now: see cloud.messaging.commands."""
+
+    def __call__(
+        self,
+        device: DeviceId,
+        kind: str,
+        module: str,
+        bundle: Digest | None,
+        timeout_s: float,
+        *,
+        options: Mapping[str, str],
+    ) -> CommandResult:
+        """Return what came of it."""
+        ...
 
 
-def _nobody_to_ask(device: DeviceId, *_: object) -> CommandResult:
+def _nobody_to_ask(device: DeviceId, *_: object, **__: object) -> CommandResult:
     raise LinkError(f"{device}: this registry has no broker: start it with `packhorse serve`")
 
 

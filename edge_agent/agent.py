@@ -18,6 +18,8 @@ from edge_agent.journal import Journal
 from edge_agent.mind import events, states
 from edge_agent.mind.events import Event, News
 from edge_agent.owner import Owner
+from edge_agent.remote.remote import Remote
+from edge_agent.servicemanager import Notifier
 from edge_agent.settings import AgentSettings
 from edge_agent.uplink import Uplink, UplinkHooks
 from runtime import files
@@ -41,9 +43,10 @@ class Agent:
         *,
         clock: Clock | None = None,
         troubles: dict[str, str] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """Start nothing yet. `troubles` are what was wrong before, by what they are about."""
-        self._uplink = uplink
+        self._uplink, self._notifier = uplink, notifier or Notifier()
         self._queue: queue.SimpleQueue[Event | News] = queue.SimpleQueue()
         journal, clock = Journal(files.make_directory(place.data)), clock or SystemClock()
         files.sweep_temporaries(place.data)
@@ -60,7 +63,16 @@ class Agent:
             keep=self._bundles_in_use,
             troubles=known,
         )
-        self._owner = Owner(place.device, state, self._parts.company(journal, uplink, clock))
+        self._remote = Remote.open(
+            place, settings, uplink, self._parts, put=self._queue.put, clock=clock
+        )
+        company = self._parts.company(journal, uplink, clock, self._remote.desk)
+        self._owner = Owner(place.device, state, company)
+
+    @property
+    def begins_again(self) -> bool:
+        """Whether `run` ended so that the process shall start anew."""
+        return self._remote.restarting.again
 
     def stop(self) -> None:
         """Have `run` end in peace; returns at once, safe in a signal handler."""
@@ -74,6 +86,7 @@ class Agent:
         parts.status.start()
         parts.porter.start()
         parts.control.start()
+        self._remote.desk.start()
         self._uplink.start(
             UplinkHooks(
                 connected=lambda: self._queue.put(events.LinkChanged("")),
@@ -84,17 +97,21 @@ class Agent:
                 compose=parts.account.reported,
             )
         )
+        self._notifier.ready()
         try:
             while self._turn():
-                pass
+                self._notifier.alive()
         finally:
+            if not self.begins_again:
+                self._notifier.stopping()
             log.info("agent ends")
+            self._remote.desk.stop()
             parts.shut_down(self._uplink, STOP_S)
 
     def _turn(self) -> bool:
         """Handle the next thing that happens; return False when it is time to end."""
         try:
-            item = self._queue.get(timeout=self._owner.wait_s())
+            item = self._queue.get(timeout=self._notifier.within(self._owner.wait_s()))
         except queue.Empty:
             item = None
         if isinstance(item, events.StopAsked):

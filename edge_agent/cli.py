@@ -12,8 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent import facts, settings
+from edge_agent import facts, registrylogin, settings
 from edge_agent.errors import NotEnrolledError, NotRunningError
+from edge_agent.host import cli as host_cli
 from runtime.errors import InUseError, InvalidError, PackhorseError
 
 FAILED, BAD_INPUT, NOT_RUNNING = 1, 2, 3
@@ -69,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--version", help="MODEL or MODEL:NUMBER, if the file holds several")
     apply.add_argument("--timeout", type=float, default=600.0, help="seconds to wait until it runs")
     apply.add_argument("--no-wait", action="store_true", help="do not wait until it runs")
+    registrylogin.add_arguments(
+        _command(commands, "registry-login", registrylogin.run, "log in to an image registry")
+    )
+    doctor = _command(commands, "doctor", _doctor, "look for what is wrong, and say what to do")
+    doctor.add_argument("--json", action="store_true", help="as one JSON object")
+    host_cli.add(commands, _command)
     _command(commands, "version", _version, "print the version")
     return parser
 
@@ -164,6 +171,14 @@ def _apply(chosen: argparse.Namespace) -> int:
         return 0
     _print(outcome.wait(chosen.data / "run", applied, timeout_s=chosen.timeout))
     return 0
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from edge_agent.doctor import examine, findings  # noqa: PLC0415 - as above
+
+    found = examine.examine(chosen.data)
+    _print(msgspec.json.encode(found).decode() if chosen.json else findings.render(found))
+    return 0 if found.healthy else FAILED
 
 
 def _version(_chosen: argparse.Namespace) -> int:

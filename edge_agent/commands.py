@@ -1,9 +1,10 @@
 """What the registry asks this device to do once. All methods are the owner thread's.
 
     check    the worker that answers inference runs its bundle's check again, beside its traffic
+    others   the desk's: edge_agent.remote
 
-A command changes nothing of what runs: the check before a switch is the mind's own, and goes to a
-worker that does not answer yet; this one goes to a worker that does.
+The check before a switch is the mind's own, and goes to a worker that does not answer yet; this one
+goes to a worker that does.
 """
 
 import logging
@@ -13,6 +14,7 @@ from edge_agent.mind import effects, events
 from edge_agent.mind.effects import Effect
 from edge_agent.mind.modules import Stage, Worker
 from edge_agent.mind.states import State
+from edge_agent.remote.desk import Desk
 from runtime import messages
 from runtime.errors import InvalidError, LinkError
 from runtime.messages import Command, CommandResult
@@ -27,9 +29,14 @@ MAX_ID_CHARS = 128
 class Commands:
     """Commands that wait for what a worker says."""
 
-    def __init__(self, do: Callable[[Effect], None], tell: Callable[[CommandResult], None]) -> None:
-        """`tell` may raise LinkError."""
-        self._do, self._tell = do, tell
+    def __init__(
+        self,
+        do: Callable[[Effect], None],
+        tell: Callable[[CommandResult], None],
+        desk: Desk | None = None,
+    ) -> None:
+        """`tell` may raise LinkError; `desk` does what is no check."""
+        self._do, self._tell, self._desk = do, tell, desk
         self._waiting: dict[int, list[Command]] = {}
         """By the slot of the worker that was asked; it answers in order."""
 
@@ -38,9 +45,13 @@ class Commands:
         command = messages.decode(Command, payload)
         if len(command.id) > MAX_ID_CHARS:
             raise InvalidError("id", command.id[:80], f"use at most {MAX_ID_CHARS} characters")
+        if self._desk is not None and self._desk.knows(command.kind):
+            self._desk.take(command)
+            return
         if command.kind != messages.CHECK:
             kind = command.kind[:80]
-            self._refuse(command, f"this agent has no command {kind!r}: upgrade it")
+            fix = "see remote_operations in its agent.toml, or upgrade it"
+            self._refuse(command, f"this agent has no command {kind!r}: {fix}")
             return
         worker = _answering(state, command.module)
         if worker is None:

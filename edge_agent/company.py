@@ -9,6 +9,7 @@ from typing import Protocol
 from edge_agent.mind.effects import Effect
 from edge_agent.mind.events import TimerKey
 from edge_agent.mind.states import SavedState, State
+from edge_agent.remote.desk import Desk
 from edge_agent.timers import Timers
 from runtime.clock import Clock
 from runtime.messages import Ack, CommandResult
@@ -90,6 +91,10 @@ class Uplink(Protocol):
         """Make a new connection."""
         ...
 
+    def share(self, fleet: int) -> None:
+        """Know that about so many devices share the broker; 0: nobody knows."""
+        ...
+
     def answer(self, result: CommandResult) -> None:
         """Say what came of a command; raise LinkError if nobody hears it."""
         ...
@@ -108,3 +113,5 @@ class Company:
     clock: Clock
     rest: Callable[[], None]
     """Called when nothing has happened for a while."""
+    desk: Desk | None = None
+    """What does commands beside checks; None: nothing does."""

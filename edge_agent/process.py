@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 
@@ -12,6 +13,7 @@ from edge_agent.assembly import Place
 from edge_agent.enrol import Identity
 from edge_agent.errors import NotEnrolledError
 from edge_agent.journal import Journal
+from edge_agent.servicemanager import Notifier
 from edge_agent.settings import AgentSettings
 from edge_agent.uplink import MqttUplink, NoUplink
 from runtime import datalock, logs, topics
@@ -25,7 +27,7 @@ NOBODY = DeviceId("not-enrolled")
 
 
 def run(data: Path, config: Path | None) -> None:
-    """Run until SIGTERM or SIGINT.
+    """Run until SIGTERM or SIGINT, or begin again as a fresh process if that is asked for.
 
     Raises InvalidError for settings that are wrong, NotEnrolledError, InUseError.
     """
@@ -42,6 +44,15 @@ def run(data: Path, config: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         agent.run()
+    if agent.begins_again:
+        _begin_again()
+
+
+def _begin_again() -> None:
+    """Replace this process by a new one with the same command line, number and parent."""
+    log.info("agent begins again")
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own
 
 
 def make(data: Path, chosen: AgentSettings) -> Agent:
@@ -59,7 +70,9 @@ def make(data: Path, chosen: AgentSettings) -> Agent:
     why = f"identity: {damage or 'identity.json is missing'}: enrol this device again"
     log.error("no identity, the registry is out of reach", extra={"reason": why})
     device = DeviceId(saved.desired.device) if saved.desired else NOBODY
-    return Agent(Place(data, device), chosen, NoUplink(why), troubles={"identity": why})
+    place, troubles = Place(data, device), {"identity": why}
+    notifier = Notifier.of(os.environ)
+    return Agent(place, chosen, NoUplink(why), troubles=troubles, notifier=notifier)
 
 
 def _enrolled(data: Path, chosen: AgentSettings, identity: Identity) -> Agent:
@@ -87,4 +100,4 @@ def _enrolled(data: Path, chosen: AgentSettings, identity: Identity) -> Agent:
         heartbeat_s=chosen.heartbeat_s,
         reconnect_most_s=chosen.reconnect_most_s,
     )
-    return Agent(place, chosen, uplink)
+    return Agent(place, chosen, uplink, notifier=Notifier.of(os.environ))

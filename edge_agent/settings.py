@@ -4,10 +4,11 @@ A variable is the field's name in capitals after `PACKHORSE_AGENT_`; its value i
 TOML (`PACKHORSE_AGENT_HTTP='{digits = 8080}'`), where plain text needs no quotes.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -19,10 +20,20 @@ PREFIX = "PACKHORSE_AGENT_"
 NOT_FIELDS = frozenset({"DATA", "CONFIG", "TOKEN"})
 """Read by the command line, not here."""
 MAX_FILE_BYTES = 256 * 1024
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""Of a remote command."""
 
+Operation = Literal["logs", "support", "restart", "infer", "exec", "update"]
+ALL_OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Megabytes = Annotated[int, Meta(ge=0, le=1_000_000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
+
+DEVICES = tuple(
+    f"/dev/{name}"
+    for name in ("video*", "media*", "ttyACM*", "ttyUSB*", "i2c-*", "spidev*", "gpiochip*")
+)
+"""Cameras and what else sensors hang on; no disk, no memory, no keyboard."""
 
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +70,22 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Downloads use at most this many kilobits a second on average; 0: no limit."""
     flush_s: Seconds = 2.0
     """A record waits at most this long for others to travel with."""
+    remote_operations: tuple[Operation, ...] = ALL_OPERATIONS
+    """What the registry may have this device do, beside what it shall run; `[]`: nothing."""
+    remote_commands: dict[str, tuple[str, ...]] = {}
+    """What `packhorse devices exec` may run here, by name: a program's absolute path and its
+    arguments, such as `uptime = ["/usr/bin/uptime"]`. No shell reads them."""
+    engine_url: str = ""
+    """Of the container engine, as in unix:///run/podman/podman.sock; "": Docker's socket if there
+    is one, else Podman's."""
+    container_roots: tuple[str, ...] = ()
+    """Directories below which containers may have paths of this device."""
+    container_devices: tuple[str, ...] = DEVICES
+    """Devices that containers may have; `*` stands for anything."""
+    container_capabilities: tuple[str, ...] = ()
+    """Linux capabilities that containers may keep, as in NET_BIND_SERVICE."""
+    container_host_network: bool = False
+    """Whether containers may be in the device's own network."""
     log_format: Literal["plain", "json"] = "plain"
     """json: one object a line, for log collectors."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -100,10 +127,22 @@ def of(values: Mapping[str, Any]) -> AgentSettings:
     except msgspec.ValidationError as error:
         field = str(error).rpartition("$.")[2].partition("`")[0].partition("[")[0]
         raise InvalidError(field, values.get(field.split(".")[0]), str(error)) from error
-    for root in made.source_roots:
-        if not Path(root).is_absolute():
-            raise InvalidError("source_roots", root, "give absolute paths")
+    _check_commands(made.remote_commands)
+    for name in ("source_roots", "container_roots", "container_devices"):
+        for path in getattr(made, name):
+            if not Path(path).is_absolute():
+                raise InvalidError(name, path, "give absolute paths")
     return made
+
+
+def _check_commands(commands: Mapping[str, tuple[str, ...]]) -> None:
+    for name, argv in commands.items():
+        if not NAME.fullmatch(name):
+            fix = "name commands with a-z, 0-9, '.', '_' and '-'"
+            raise InvalidError("remote_commands", name, fix)
+        if not argv or not Path(argv[0]).is_absolute():
+            fix = "give a program's absolute path, then its arguments"
+            raise InvalidError(f"remote_commands.{name}", list(argv), fix)
 
 
 def _from_file(file: Path) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class Desired(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rises by one with every change of this device's desired state."""
     issued_at: float
     modules: tuple[ModuleSpec, ...] = ()
+    fleet: int = 0
+    """About how many devices share the broker: they come back to it over a time as long as that
+    asks for. 0: not said."""
     format: int = FORMAT
 
 
@@ -209,15 +212,19 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: str
     kind: str
-    """CHECK; a device answers that it does not know what it does not know."""
+    """CHECK, or of runtime.operations; a device answers that it does not know others."""
     module: str = ""
-    """Which module is meant."""
+    """Which module is meant; empty: the agent itself."""
     bundle: Digest | None = None
     """Do it only if this bundle answers inference; None: whichever does."""
+    deadline_s: float = 60.0
+    """How long whoever asked waits, from now on: what takes longer is given up."""
+    options: dict[str, str] = {}
+    """What the kind takes: runtime.operations."""
 
 
 class CommandResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of a command."""
+    """What came of a command, or one piece of it: see runtime.pieces."""
 
     id: str
     """That of the command."""
@@ -226,6 +233,13 @@ class CommandResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was measured, or why not."""
     bundle: Digest | None = None
     """What it was done with."""
+    facts: dict[str, str] = {}
+    """What programs may want to read of it; in the first piece alone."""
+    data: bytes = b""
+    """What was asked for, or a piece of it."""
+    piece: int = 0
+    """Which piece this is, from 0."""
+    pieces: int = 1
 
 
 class Ack(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,7 +6,8 @@ set -euo pipefail
 declare -A programs=(
   [bsdiff]=bsdiff [curl]=curl [debootstrap]=debootstrap [docker-registry]=docker-registry
   [docker.io]=dockerd [faketime]=faketime [iptables]=iptables [mosquitto]=mosquitto
-  [openssh-client]=ssh-keygen [openssh-server]=sshd [postgresql]=pg_ctlcluster [xdelta3]=xdelta3 [zstd]=zstd
+  [openssh-client]=ssh-keygen [openssh-server]=sshd [postgresql]=pg_ctlcluster
+  [systemd]=systemd-analyze [xdelta3]=xdelta3 [zstd]=zstd
 )
 missing=()
 for package in "${!programs[@]}"; do

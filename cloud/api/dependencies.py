@@ -6,10 +6,12 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from sqlmodel import Session
 
-from cloud.errors import KeyRefusedError
-from cloud.registry import events
+from cloud.errors import ForbiddenError, KeyRefusedError
+from cloud.registry import events, roles
+from cloud.registry.roles import Role
 from cloud.services import Services
 from cloud.trust import keys
+from cloud.trust.keys import Caller
 
 MAX_PAGE = 200
 
@@ -40,13 +42,38 @@ ReadSession = Annotated[Session, Depends(_reading, scope="function")]
 WriteSession = Annotated[Session, Depends(_writing, scope="function")]
 
 
-def actor(services: ServicesDep, authorization: Annotated[str | None, Header()] = None) -> str:
-    """Return who asks; raise KeyRefusedError without a good key."""
+def caller(
+    request: Request,
+    services: ServicesDep,
+    authorization: Annotated[str | None, Header()] = None,
+) -> Caller:
+    """Return who asks; raise KeyRefusedError without a good key, ForbiddenError if it may not."""
+    found = identify(services, authorization)
+    require(found, roles.for_request(request.method, request.url.path))
+    return found
+
+
+def identify(services: Services, authorization: str | None) -> Caller:
+    """Return whose key this is; raise KeyRefusedError without a good one."""
     scheme, _space, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise KeyRefusedError("key: send 'Authorization: Bearer phk_...'")
     with services.reading() as session:
-        return events.key_actor(keys.authenticate(session, key.strip()))
+        return keys.authenticate(session, key.strip())
+
+
+def require(found: Caller, needed: Role) -> None:
+    """Raise ForbiddenError unless a caller has this role, or one that may do more."""
+    if not found.role.covers(needed):
+        raise ForbiddenError(found.name, found.role.value, needed.value)
+
+
+CallerDep = Annotated[Caller, Depends(caller)]
+
+
+def actor(found: CallerDep) -> str:
+    """Return who asks, as the history names it."""
+    return events.key_actor(found.name)
 
 
 ActorDep = Annotated[str, Depends(actor)]

@@ -16,11 +16,9 @@ from cloud.api.dependencies import (
 )
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
-from cloud.errors import ConflictError
 from cloud.registry import devices, explain, tokens
 from cloud.rollouts import explaining
 from cloud.services import Services
-from runtime import digests, topics
 
 router = APIRouter(prefix="/devices", tags=["devices"], route_class=Route)
 
@@ -85,23 +83,6 @@ def set_labels(
     now = services.clock.now()
     row = devices.set_labels(session, device, body.labels, actor=actor, now=now)
     return answered(_device(session, services, row), row.revision)
-
-
-@router.post("/{device}/commands")
-def command(*, device: str, body: shapes.NewCommand, services: ServicesDep) -> shapes.CommandResult:
-    """Have a device do something now, and return what came of it; 504 if it does not answer.
-
-    The one command is `check`: the worker of a module runs its bundle's check again.
-    """
-    with services.reading() as session:
-        row = devices.get(session, device)
-        if row.revoked_at is not None:
-            raise ConflictError(f"device {device}: it was revoked, so it does not listen")
-    bundle = None if body.bundle is None else digests.parse(body.bundle, "bundle")
-    result = services.ask_device(
-        topics.device_id(device), body.kind, body.module, bundle, body.timeout_s
-    )
-    return shapes.CommandResult(ok=result.ok, text=result.text)
 
 
 @router.get("/{device}/explanation")

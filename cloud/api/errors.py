@@ -50,6 +50,7 @@ STATUS: Mapping[type[PackhorseError], int] = {
     errors.BusyError: 503,
     errors.SealError: 500,
     errors.KeyRefusedError: 401,
+    errors.ForbiddenError: 403,
     errors.TokenExpiredError: 410,
     errors.UrlRefusedError: 403,
     errors.TooLargeError: 413,
@@ -68,7 +69,7 @@ STATUS: Mapping[type[PackhorseError], int] = {
 """Status of each class and of those below it that are not listed themselves."""
 
 MEDIA_TYPE = "application/problem+json"
-FACTS = ("field", "missing", "users", "limit_bytes", "errors", "current")
+FACTS = ("field", "missing", "users", "limit_bytes", "errors", "current", "needed")
 """Attributes of an error that programs may want to read from its problem."""
 CLIENT_CLOSED_REQUEST = 499
 

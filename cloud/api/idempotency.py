@@ -29,6 +29,7 @@ from sqlmodel import Session, col, select
 from cloud import tables
 from cloud.api import dependencies
 from cloud.errors import AnswerLostError, InFlightError, KeyReusedError
+from cloud.registry import events
 from cloud.services import Services
 from runtime.errors import InvalidError
 
@@ -112,7 +113,7 @@ async def once(request: Request, do: Handler) -> Response:
 
 
 def _actor(services: Services, authorization: str | None) -> str:
-    return dependencies.actor(services, authorization)
+    return events.key_actor(dependencies.identify(services, authorization).name)
 
 
 async def _fingerprint(request: Request) -> str:

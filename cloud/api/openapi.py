@@ -101,7 +101,7 @@ def _problems(path: str, method: str, operation: Mapping[str, Any], *, guarded: 
     good = operation["responses"].get("200", operation["responses"].get("201", {}))
     rules = (
         (True, {503}),
-        (guarded, {401}),
+        (guarded, {401, 403}),
         (guarded and JSON in good.get("content", {}), {406}),
         (bool("path" in places or body), {404}),  # a body may name what is not there, too
         (bool(places or body), {422}),

@@ -1,10 +1,10 @@
-"""`packhorse devices`: token, list, show, label, revoke."""
+"""`packhorse devices`: token, list, show, label, revoke; and what remote.py adds."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.cli import login, output, words
+from cloud.cli import login, output, remote, words
 from cloud.cli.output import JsonFlag
 
 if TYPE_CHECKING:
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Enrol devices and look at them.")
 
 Id = Annotated[str, typer.Argument(metavar="DEVICE")]
+
+for command in (remote.logs, remote.support, remote.restart, remote.infer):
+    app.command()(command)
+app.command("exec")(remote.execute)
+app.command("update-agent")(remote.update_agent)
 
 
 @app.command()

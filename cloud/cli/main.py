@@ -21,6 +21,7 @@ from cloud.cli import (
     foretelling,
     gc,
     history,
+    keys,
     login,
     models,
     output,
@@ -28,6 +29,7 @@ from cloud.cli import (
     rollouts,
     serve,
     services,
+    simulating,
     telemetry,
     webhooks,
 )
@@ -55,6 +57,7 @@ app.command()(gc.gc)
 app.command()(login.login)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
+app.add_typer(keys.app, name="keys")
 app.command()(deployments.deploy)
 app.command()(foretelling.plan)
 app.command()(foretelling.explain)
@@ -68,6 +71,7 @@ app.command()(history.events)
 app.command()(history.history)
 app.add_typer(webhooks.app, name="webhooks")
 app.command()(demo.demo)
+app.command()(simulating.simulate)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from cloud.client.blobs import BlobCalls, Progress
 from cloud.client.deployments import DeploymentCalls
 from cloud.client.devices import DeviceCalls
 from cloud.client.history import HistoryCalls
+from cloud.client.keys import KeyCalls
 from cloud.client.models import ModelCalls
 from cloud.client.rollouts import RolloutCalls
 from cloud.client.serving import ServiceCalls
@@ -34,6 +35,7 @@ class Client(
     ServiceCalls,
     TelemetryCalls,
     HistoryCalls,
+    KeyCalls,
     WebhookCalls,
 ):
     """One registry, with one key. Not for use by several threads at once."""

@@ -39,8 +39,12 @@ class DeviceCalls(Calls):
     def command(self, device: str, wish: shapes.NewCommand) -> shapes.CommandResult:
         """Have a device do something now; return what came of it."""
         path = path_of("/devices/{}/commands", device)
-        answer = self._transport.call(
-            "POST", path, again=False, json=wish.model_dump(), timeout=wish.timeout_s + ANSWER_S
+        # No Idempotency-Key: it is done now or never, and no answer shall be kept.
+        answer = self._transport.attempt(
+            lambda: self._transport.http.request(
+                "POST", path, json=wish.model_dump(), timeout=wish.timeout_s + ANSWER_S
+            ),
+            again=False,
         )
         return shapes.CommandResult.model_validate_json(answer.content)
 

@@ -28,6 +28,7 @@ from cloud.shapes.devices import (
 from cloud.shapes.diffs import Diff, FileDiff, SignatureDiff, TensorDiff, UpdateCost
 from cloud.shapes.explaining import Claim, Explanation, ModuleAnswer, Obstacle, Plan, PlannedModule
 from cloud.shapes.history import Event, Health, Moment, Run
+from cloud.shapes.keys import Key, KeyMade, NewKey
 from cloud.shapes.models import (
     Alias,
     AliasTarget,
@@ -147,7 +148,9 @@ __all__ = [
     "FileDiff",
     "Garbage",
     "Health",
+    "Key",
     "KeyLimit",
+    "KeyMade",
     "LabelChanges",
     "LineageChanges",
     "Model",
@@ -160,6 +163,7 @@ __all__ = [
     "NewCommand",
     "NewDeployment",
     "NewExport",
+    "NewKey",
     "NewRollback",
     "NewScale",
     "NewService",

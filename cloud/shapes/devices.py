@@ -65,11 +65,16 @@ class LabelChanges(Request):
 class NewCommand(Request):
     """Asks a device to do something now."""
 
-    kind: Literal["check"]
-    module: ShortText
+    kind: Literal["check", "logs", "support", "restart", "infer", "exec", "update"]
+    module: ShortText = ""
+    """Which module; empty: the agent itself."""
     bundle: ShortText | None = None
     """Do it only if this bundle answers inference there."""
     timeout_s: float = Field(default=60, gt=0, le=300)
+    options: dict[ShortText, Annotated[str, Field(max_length=1024)]] = Field(
+        default_factory=dict, max_length=16
+    )
+    """What the kind takes: docs/specs/mqtt.md."""
 
 
 class CommandResult(Answer):
@@ -78,6 +83,10 @@ class CommandResult(Answer):
     ok: bool
     text: str
     """What was measured, or why not."""
+    facts: dict[str, str] = Field(default_factory=dict)
+    """What programs may want to read of it."""
+    data: str = ""
+    """What was asked for, in base64: logs as gzip, an archive, what a program printed."""
 
 
 class Running(Answer):

@@ -20,6 +20,8 @@ class ApiKey(SQLModel, table=True):
     sha256: str = Field(unique=True)
     created_at: float
     revoked_at: float | None = None
+    role: str = "viewer"
+    """"viewer", "operator" or "admin": see cloud.registry.roles."""
 
 
 class Event(SQLModel, table=True):

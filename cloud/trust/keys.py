@@ -6,6 +6,7 @@ The secrets have 256 random bits, so a plain hash keeps them safe; nobody can gu
 import hashlib
 import hmac
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -14,12 +15,22 @@ from sqlmodel import Session, select
 from cloud import database, tables
 from cloud.errors import KeyRefusedError
 from cloud.registry import events
+from cloud.registry.roles import Role
 from runtime import files
 
 PREFIX = "phk_"
 SECRET_BYTES = 32
 ADMIN = "admin"
 MAX_SECRET_CHARS = 256
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever has a good key."""
+
+    name: str
+    """Of the key."""
+    role: Role
 
 
 def make_secret(prefix: str) -> str:
@@ -32,14 +43,14 @@ def hashed(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def authenticate(session: Session, key: str) -> str:
-    """Return the name of the key; raise KeyRefusedError if it is none of ours, or revoked."""
+def authenticate(session: Session, key: str) -> Caller:
+    """Return whose key it is; raise KeyRefusedError if it is none of ours, or revoked."""
     wanted = hashed(key[:MAX_SECRET_CHARS])
     row = session.exec(select(tables.ApiKey).where(tables.ApiKey.sha256 == wanted)).one_or_none()
     known = row is not None and hmac.compare_digest(row.sha256, wanted)
     if row is None or not known or row.revoked_at is not None:
         raise KeyRefusedError("key: it is not known here: see `packhorse login --help`")
-    return row.name
+    return Caller(row.name, Role(row.role))
 
 
 def ensure_admin(engine: Engine, directory: Path, *, now: float) -> str | None:
@@ -56,6 +67,7 @@ def ensure_admin(engine: Engine, directory: Path, *, now: float) -> str | None:
         files.write_atomic(path, make_secret(PREFIX).encode() + b"\n")
     key = path.read_text("ascii").strip()
     with database.transaction(engine) as session:
-        session.add(tables.ApiKey(name=ADMIN, sha256=hashed(key), created_at=now))
+        role = Role.ADMIN.value
+        session.add(tables.ApiKey(name=ADMIN, sha256=hashed(key), created_at=now, role=role))
         events.add(session, at=now, actor=events.REGISTRY, kind="key.created", subject=ADMIN)
     return key

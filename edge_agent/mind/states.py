@@ -29,6 +29,7 @@ from edge_agent.mind.events import (
     HandApplied,
     JobFailed,
     LinkUp,
+    RestartAsked,
     SourcesStopped,
     TimerFired,
     TimerKey,
@@ -112,6 +113,8 @@ def _apply(state: State, event: Event, turn: Turn) -> State:
             state = _by_hand(state, event, turn)
         case LinkUp():
             state = replace(state, modules=tuple(_hurry(module) for module in state.modules))
+        case RestartAsked():
+            state = _on_module(state, event.module, lambda old: _restart(old, turn))
         case TimerFired():
             state = _on_module(state, event.key.module, lambda old: _timer(old, turn, event.key))
         case Fetched() | FetchProgress() | Verified() | JobFailed():
@@ -182,6 +185,13 @@ def _hurry(module: Module) -> Module:
     return module
 
 
+def _restart(module: Module, turn: Turn) -> Module:
+    """Have the process that answers end, for another to start; it is no crash of anybody's."""
+    if module.active is None or module.active.stage is not Stage.SERVING:
+        return module
+    return plan.discard(module, turn, module.active)
+
+
 def _job(
     module: Module, turn: Turn, event: Fetched | FetchProgress | Verified | JobFailed
 ) -> Module:
@@ -237,7 +247,7 @@ def _worker(module: Module, turn: Turn, event: WorkerEvent) -> Module:
         return module
     match event:
         case WorkerExited():
-            module = faults.worker_exited(module, turn, worker, event.text, final=event.final)
+            module = faults.worker_exited(module, turn, worker, event)
         case SourcesStopped():
             module = modules.replace_worker(module, replace(worker, reading=Reading.OFF))
         case WorkerFailed() if worker not in module.leaving:
@@ -257,6 +267,8 @@ def _accepting(module: Module, turn: Turn, worker: Worker) -> Module:
     module = modules.replace_worker(module, replace(worker, stage=Stage.SERVING))
     if module.active is None or module.active.slot != worker.slot:
         return module
+    if module.pursued is None:
+        module = replace(module, trouble="")
     stable = TimerKey(module.name, "stable", worker.slot)
     turn.do(effects.SetTimer(stable, turn.limits.stable_s))
     if module.warm is not None:

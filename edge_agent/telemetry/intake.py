@@ -42,6 +42,8 @@ class SpoolIntake:
         self._positions: dict[tuple[str, str], str] = {}
         self._removed: list[tuple[str, str]] = []
         self._drops: dict[str, int] = {}
+        self.newest: dict[str, batches.Record] = {}
+        """The last record of each module, in memory alone; any thread may look."""
         self.committed = 0
         """How many batches the outbox took."""
 
@@ -123,6 +125,7 @@ class SpoolIntake:
             log.warning("frame is no record", extra={"spool": module, "reason": str(error)})
             self.drop("unreadable")
             return
+        self.newest[module] = record
         self._waiting.add(Sized(record, len(frame.payload)), monotonic)
         if record.source is not None and record.position is not None:
             self._positions[module, record.source] = record.position

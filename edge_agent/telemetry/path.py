@@ -20,6 +20,7 @@ from edge_agent.telemetry.intake import SpoolIntake
 from edge_agent.telemetry.loops import IntakeLoop, SenderLoop, Troubles
 from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.sender import Sender
+from runtime.batches import Record
 from runtime.clock import Clock, SystemClock
 from runtime.errors import PackhorseError
 from runtime.messages import Ack
@@ -126,6 +127,10 @@ class TelemetryPath:
     def positions(self, module: str) -> dict[str, str]:
         """Return where each source of a module goes on, as far as records are in the outbox."""
         return self._outbox.positions(module)
+
+    def newest(self, module: str) -> Record | None:
+        """Return the last record of a module since the agent started."""
+        return self._intake.newest.get(module)
 
     def on_ack(self, ack: Ack) -> None:
         """Take note of what the registry has."""

@@ -83,7 +83,9 @@ def test_after_a_day_a_key_is_forgotten(registry: Registry) -> None:
 def test_an_answer_is_nobody_elses(registry: Registry) -> None:
     secret = keys.make_secret(keys.PREFIX)
     with registry.services.transaction() as session:
-        session.add(tables.ApiKey(name="other", sha256=keys.hashed(secret), created_at=1.0))
+        row = tables.ApiKey(name="other", sha256=keys.hashed(secret), created_at=1.0)
+        row.role = "operator"
+        session.add(row)
     mine = ask(registry, "one").json()["token"]
     headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": "one"}
     theirs = registry.bare.post(TOKENS, json={}, headers=headers).json()["token"]

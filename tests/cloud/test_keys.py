@@ -5,8 +5,10 @@ import pytest
 
 from cloud import database, tables
 from cloud.errors import KeyRefusedError
+from cloud.registry.roles import Role
 from cloud.services import Services
 from cloud.trust import keys
+from cloud.trust.keys import Caller
 from tests.support import registries
 from tests.support.registries import SetClock
 
@@ -29,7 +31,7 @@ def test_the_admin_key_is_made_once_and_works(services: Services) -> None:
     assert key.startswith("phk_")
     assert ensure(services) is None
     with services.reading() as session:
-        assert keys.authenticate(session, key) == "admin"
+        assert keys.authenticate(session, key) == Caller("admin", Role.ADMIN)
 
 
 def test_a_start_that_was_killed_before_its_commit_keeps_the_key(services: Services) -> None:

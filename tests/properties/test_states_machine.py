@@ -12,6 +12,7 @@ from tests.support.worlds import World, digest, spec
 
 LETTERS = st.sampled_from("abc")
 MODULES = ("m", "n")
+MAY_SILENCE = events.WorkerExited | events.WorkerFailed | events.TimerFired | events.RestartAsked
 
 
 class Watched(World):
@@ -26,7 +27,7 @@ class Watched(World):
                 assert module.pursued is not None
                 mends = modules.same(module.pursued, module.running)
                 assert mends or modules.refusal(module, module.pursued) is None
-        if not isinstance(event, events.WorkerExited | events.WorkerFailed | events.TimerFired):
+        if not isinstance(event, MAY_SILENCE):
             for module in self.state.modules:
                 if before[module.name] and module.wanted is not None:
                     assert self.answering(module.name), f"{event} silenced {module.name}"
@@ -96,6 +97,12 @@ class AgentMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.world.timers, key=str)))
         del self.world.timers[key]
         self.world.tell(events.TimerFired(key))
+
+    @rule(name=st.sampled_from(MODULES))
+    def somebody_restarts_a_module(self, name: str) -> None:
+        before = [module.blames for module in self.world.state.modules]
+        self.world.tell(events.RestartAsked(name))
+        assert [module.blames for module in self.world.state.modules] == before
 
     @rule()
     def link_comes_up(self) -> None:

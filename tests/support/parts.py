@@ -23,6 +23,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "sshd": "openssh-server",
     "ssh-keygen": "openssh-client",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -26,6 +26,7 @@ from cloud.trust.presign import Presigner
 from runtime import digests
 from runtime.bundle import index
 from runtime.bundle.index import FileEntry, Index, Signature, TensorSpec
+from runtime.messages import CommandResult
 from tests.support.brokers import csr
 
 URL = "https://registry.test:8443"
@@ -125,6 +126,17 @@ class Registry:
     def get(self, path: str) -> Any:
         """GET what must be there."""
         return checked(self.http.get(path), 200)
+
+    def answer_commands(self, answer: CommandResult) -> list[tuple[Any, ...]]:
+        """Let every device answer every command so; return what they will have been asked."""
+        asked: list[tuple[Any, ...]] = []
+
+        def ask(*what: Any, options: Any) -> CommandResult:
+            asked.append((*what, dict(options)))
+            return answer
+
+        object.__setattr__(self.services, "ask_device", ask)
+        return asked
 
     def post(self, path: str, body: Any = None, status: int | None = None) -> Any:
         """POST what must be accepted."""

@@ -1,0 +1,93 @@
+"""All that the registry may have this device do at once, wired; what does it is loaded when asked.
+
+The supervisor stays small: an operation's own modules are imported in its thread.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_agent.account import Account, Place
+from edge_agent.assembly import Parts
+from edge_agent.mind.events import Event, News
+from edge_agent.remote.desk import Asked, Desk, Operation, Outcome
+from edge_agent.remote.restarting import Restarting
+from edge_agent.remote.ring import Ring
+from edge_agent.settings import AgentSettings
+from edge_agent.telemetry.path import TelemetryPath
+from edge_agent.uplink import Uplink
+from runtime import operations
+from runtime.clock import Clock
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The desk, and who knows whether the agent shall begin again."""
+
+    desk: Desk
+    restarting: Restarting
+
+    @classmethod
+    def open(
+        cls,
+        place: Place,
+        settings: AgentSettings,
+        uplink: Uplink,
+        parts: Parts,
+        *,
+        put: Callable[[Event | News], None],
+        clock: Clock,
+    ) -> "Remote":
+        """Return the desk of one device; nothing is started."""
+        account, telemetry = parts.account, parts.telemetry
+        ring = Ring()
+        restarting = Restarting(lambda: account.state, put)
+        sight = Sight(place, settings, account, telemetry, ring, clock)
+        table: dict[str, Operation] = {
+            operations.LOGS: sight.logs,
+            operations.SUPPORT: sight.support,
+            operations.INFER: sight.infer,
+            operations.EXEC: sight.execute,
+            operations.RESTART: restarting,
+        }
+        wanted: tuple[str, ...] = settings.remote_operations
+        allowed = {kind: do for kind, do in table.items() if kind in wanted}
+        return cls(Desk(allowed, uplink.answer, ring), restarting)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What operations look at."""
+
+    place: Place
+    settings: AgentSettings
+    account: Account
+    telemetry: TelemetryPath
+    ring: Ring
+    clock: Clock
+
+    def logs(self, asked: Asked) -> Outcome:
+        """Return log lines."""
+        from edge_agent.remote.reading import Logs  # noqa: PLC0415 - see the module's docstring
+
+        return Logs(self.ring, self.place.data / "logs", self.clock)(asked)
+
+    def infer(self, asked: Asked) -> Outcome:
+        """Return a module's last record."""
+        from edge_agent.remote.reading import Inference  # noqa: PLC0415 - as above
+
+        return Inference(self.telemetry.newest)(asked)
+
+    def execute(self, asked: Asked) -> Outcome:
+        """Run one of the device's own commands."""
+        from edge_agent.remote.commanded import Commands  # noqa: PLC0415 - as above
+
+        return Commands(self.settings.remote_commands).run(asked)
+
+    def support(self, asked: Asked) -> Outcome:
+        """Return an archive for whoever is to help."""
+        from edge_agent.remote.reading import Logs  # noqa: PLC0415 - as above
+        from edge_agent.remote.support import Support  # noqa: PLC0415 - as above
+
+        logs = Logs(self.ring, self.place.data / "logs", self.clock)
+        support = Support(self.place.data, self.settings, self.account.status, logs)
+        return support(asked)

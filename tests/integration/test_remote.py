@@ -1,0 +1,152 @@
+"""What an operator has a device do from afar, with both command lines and a real broker."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import fleets
+from tests.support.brokers import eventually
+from tests.support.fleets import ROW, Fleet
+from tests.support.processes import Agent
+
+pytestmark = pytest.mark.timeout(240)
+NAME = "afar"
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with fleets.fleet() as made:
+        yield made
+        made.require_quiet()
+
+
+@pytest.fixture(scope="module")
+def agent(fleet: Fleet) -> Agent:
+    allowed = '{say = ["/bin/echo", "hello"]}'
+    return fleet.running(NAME, settings={"PACKHORSE_AGENT_REMOTE_COMMANDS": allowed})
+
+
+def test_logs_of_an_agent_and_of_a_module_come_without_an_open_port(
+    fleet: Fleet, agent: Agent
+) -> None:
+    said = fleet.packhorse("devices", "logs", agent.name, "--since", "10m")
+    assert said.code == 0, said.err
+    assert "worker started" in said.out
+
+    errors = fleet.packhorse("devices", "logs", agent.name, "--level", "critical")
+    assert (errors.code, errors.out) == (0, "")
+
+
+def test_who_follows_sees_what_happens_next(fleet: Fleet, agent: Agent) -> None:
+    follower = subprocess.Popen(
+        [Path(sys.executable).with_name("packhorse"), "devices", "logs", "-f", agent.name],
+        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.place / "login.json")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert follower.stdout is not None
+    try:
+        assert follower.stdout.readline()
+        done = fleet.packhorse("devices", "restart", agent.name, "--module", NAME)
+        assert done.code == 0, done.err
+        lines = iter(follower.stdout.readline, "")
+        assert any(f"kind=restart ok=True said='{NAME} answers again" in line for line in lines)
+    finally:
+        follower.kill()
+        follower.wait()
+        follower.stdout.close()
+    agent.await_answer(NAME, 1)
+
+
+def test_the_last_prediction_can_be_read(fleet: Fleet, agent: Agent) -> None:
+    agent.infer(NAME, ROW, request="look")
+
+    def seen() -> bool:
+        said = fleet.packhorse("devices", "infer", agent.name, NAME)
+        return said.code == 0 and json.loads(said.out)["request"] == "look"
+
+    eventually(seen, "the prediction is the last one")
+
+
+def test_only_commands_that_the_device_allows_are_run(fleet: Fleet, agent: Agent) -> None:
+    said = fleet.packhorse("devices", "exec", agent.name, "say")
+    assert (said.code, said.out) == (0, "hello\n")
+
+    refused = fleet.packhorse("devices", "exec", agent.name, "reboot")
+    assert refused.code == 1
+    assert "this device allows say" in refused.complaint
+
+
+def test_a_support_archive_is_written_and_holds_no_key(fleet: Fleet, agent: Agent) -> None:
+    file = fleet.place / "support.tar.gz"
+    said = fleet.packhorse("devices", "support", agent.name, "-o", str(file))
+
+    assert said.code == 0, said.err
+    with tarfile.open(file) as archive:
+        names = set(archive.getnames())
+    assert {"support/status.json", "support/logs/agent.log"} <= names
+    assert b"PRIVATE KEY" not in file.read_bytes()
+    assert file.stat().st_mode & 0o077 == 0
+    assert fleet.packhorse("devices", "support", agent.name, "-o", str(file)).code == 2
+
+
+def test_the_doctor_finds_a_connected_device_well(agent: Agent) -> None:
+    said = fleets.run("packhorse-agent", "doctor", "--data", str(agent.data), "--json")
+    found = json.loads(said.out)
+    areas = {each["area"]: each["level"] for each in found["findings"]}
+
+    assert (said.code, found["healthy"]) == (0, True), said.out
+    assert {name: areas[name] for name in ("broker", "registry", "certificate", "agent")} == {
+        "broker": "ok", "registry": "ok", "certificate": "ok", "agent": "ok",
+    }  # fmt: skip
+    assert any("from the registry's" in each["text"] for each in found["findings"])
+
+
+def test_the_agent_restarts_itself_in_place(fleet: Fleet, agent: Agent) -> None:
+    """Without a service manager: the process is replaced and keeps its number."""
+    before, life = agent.pid, fleets.says(agent)
+    said = fleet.packhorse("devices", "restart", agent.name)
+    assert said.code == 0, said.err
+    eventually(lambda: "agent begins again" in agent.log.read_text(), "it begins again")
+    agent.await_answer(NAME, 1)
+
+    assert fleets.says(agent).pid == before == life.pid
+    eventually(lambda: fleet.client.device(agent.name).presence == "online", "it is back")
+
+
+def test_an_operator_may_not_run_commands_and_all_is_in_the_history(
+    fleet: Fleet, agent: Agent
+) -> None:
+    file = fleet.place / "operator.key"
+    made = fleet.packhorse("keys", "create", "op", "--role", "operator", "--key-file", str(file))
+    assert made.code == 0, made.err
+    key = file.read_text().strip()
+    config = str(fleet.place / "login.json")
+
+    def as_operator(*arguments: str) -> fleets.Said:
+        return fleets.run("packhorse", *arguments, PACKHORSE_CONFIG=config, PACKHORSE_KEY=key)
+
+    refused = as_operator("devices", "exec", agent.name, "say")
+    looked = as_operator("devices", "logs", agent.name)
+
+    assert refused.code == 1
+    assert "this is for admins" in refused.complaint
+    assert looked.code == 0, looked.err
+    last = [each for each in fleet.client.events() if each.kind == "device.commanded"][-1]
+    assert (last.actor, last.subject, last.data["command"]) == ("key:op", agent.name, "logs")
+    assert fleet.packhorse("keys", "revoke", "op").code == 0
+    assert as_operator("devices", "list").code != 0
+
+
+def test_a_device_that_is_away_gets_no_command_later(fleet: Fleet) -> None:
+    away = fleet.agent("away", starts=False)
+    said = fleet.packhorse("devices", "logs", away.name, "--timeout", "0.5")
+
+    assert said.code != 0
+    assert "no answer to 'logs' within 0.5 s" in said.complaint
