@@ -6,6 +6,7 @@
     deltas        makes encodings before devices ask: see cloud.deltas.maker
     gc            deletes blobs that nothing refers to: see cloud.storage.collect
     webhooks      tells webhooks of events: see cloud.webhooks.sender
+    rollouts      brings deployments to devices: see cloud.rollouts.engine
     services      takes care of services: see cloud.hosting.controller
     nats          watches the embedded broker
 
@@ -37,6 +38,7 @@ from cloud.hosting.controller import Controller
 from cloud.images.opening import open_maker
 from cloud.messaging.wire import BrokerLogin, Wire
 from cloud.registry import backfill, devices
+from cloud.rollouts.engine import Engine
 from cloud.services import BrokerAddress, Change, Services
 from cloud.settings import Settings
 from cloud.storage.blobs import Blobs
@@ -111,6 +113,7 @@ class _Registry:
         # Without a public URL of its own, devices download from where they enrolled.
         base_url = settings.public_url or ""
         self._sender = Sender(self._services)
+        self._rollouts = Engine(self._services)
         self._maker = open_maker(self._services)
         opened.callback(self._maker.close)
         opened.callback(self._services.targets.close)
@@ -146,6 +149,7 @@ class _Registry:
         maker = Maker(self._services)
         self._crew.start("deltas", lambda: maker.run(self._crew.stopping))
         self._crew.start("gc", lambda: collector.every(interval_s, self._crew.stopping))
+        self._crew.start("rollouts", lambda: self._rollouts.run(self._crew.stopping))
         self._crew.start("services", lambda: self._controller.run(self._crew.stopping))
         self._crew.start("webhooks", lambda: self._sender.run(self._crew.stopping))
         self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
@@ -169,6 +173,7 @@ class _Registry:
         self._http.should_exit = True
         self._crew.stopping.set()
         self._sender.stop()
+        self._rollouts.wake()
         self._controller.wake()
         self._wire.part()
         left = self._crew.stop(self._settings.drain_s + STOP_S)

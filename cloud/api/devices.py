@@ -17,6 +17,7 @@ from cloud.api.dependencies import (
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
 from cloud.registry import devices, explain, tokens
+from cloud.rollouts import explaining
 from cloud.services import Services
 
 router = APIRouter(prefix="/devices", tags=["devices"], route_class=Route)
@@ -82,6 +83,12 @@ def set_labels(
     now = services.clock.now()
     row = devices.set_labels(session, device, body.labels, actor=actor, now=now)
     return answered(_device(session, services, row), row.revision)
+
+
+@router.get("/{device}/explanation")
+def explanation(device: str, session: ReadSession, services: ServicesDep) -> shapes.Explanation:
+    """Say why a device runs what it runs, and what blocks the next."""
+    return explaining.explanation(session, services, device)
 
 
 @router.post("/{device}/revoke")

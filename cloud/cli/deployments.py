@@ -7,6 +7,7 @@ import typer
 from cloud import references
 from cloud.cli import candidates, login, output, words
 from cloud.cli.output import JsonFlag
+from runtime.errors import InvalidError
 
 app = typer.Typer(no_args_is_help=True, help="Look at deployments, cancel, retry and promote them.")
 
@@ -18,10 +19,18 @@ def deploy(
     *,
     model: Annotated[
         str, typer.Argument(metavar="NAME[:VERSION]", help="A number or alias; the newest if none.")
-    ],
+    ] = "",
     to: Annotated[
         str, typer.Option(help="Which devices: 'site=lab, arch in (x86_64, aarch64)', or all.")
-    ],
+    ] = "",
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="A deployment document; - is stdin."),
+    ] = None,
+    wave: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SIZE", help="Go in waves: 5, 10% or 'site=lab'; then the rest."),
+    ] = None,
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="URI", help="Where inputs come from, in place of the bundle's own."),
@@ -61,13 +70,27 @@ def deploy(
 ) -> None:
     """Have a version run on all devices that match, now or when they come.
 
+    With -f or --wave it is rolled out: in waves, behind gates, and back if it fails. `packhorse
+    plan` says before what that means.
+
     With --watch: exit code 0 when all run it, 1 when one gave up, 4 when the time is over.
     """
     from cloud import shapes
-    from cloud.cli import watching
+    from cloud.cli import rolling, watching
     from runtime import messages
 
     beside = candidates.wish(dict(locals()))
+    timeout_s = words.duration(timeout, "timeout")
+    if file is not None or wave:
+        if beside is not None or budget_mb is not None or metered:
+            raise InvalidError("-f, --wave", file or wave, rolling.NOT_IN_WAVES)
+        options = rolling.Options(
+            model, to, module, name, tuple(source or ()), soak, capture_inputs
+        )
+        document = rolling.document(file, wave or [], options)
+        rolling.roll_out(document, timeout_s=timeout_s if watch else None, json=json)
+        return
+    rolling.require(model, to)
     wanted, version = words.reference(model)
     wish = shapes.NewDeployment.make(
         model=wanted,
@@ -84,7 +107,6 @@ def deploy(
             metered=messages.METERED_ALLOW if metered else "",
         ),
     )
-    timeout_s = words.duration(timeout, "timeout")
     with login.client() as registry:
         made = registry.deploy(wish)
         if not watch:

@@ -18,6 +18,7 @@ from cloud.cli import (
     demo,
     deployments,
     devices,
+    foretelling,
     gc,
     history,
     keys,
@@ -25,6 +26,7 @@ from cloud.cli import (
     models,
     output,
     releasing,
+    rollouts,
     serve,
     services,
     simulating,
@@ -57,8 +59,11 @@ app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
 app.add_typer(keys.app, name="keys")
 app.command()(deployments.deploy)
+app.command()(foretelling.plan)
+app.command()(foretelling.explain)
 app.command()(releasing.release)
 app.add_typer(deployments.app, name="deployments")
+app.add_typer(rollouts.app, name="rollouts")
 app.add_typer(services.app, name="services")
 app.add_typer(deltas.app, name="delta")
 app.add_typer(telemetry.app, name="telemetry")

@@ -17,6 +17,7 @@ from cloud.client.devices import DeviceCalls
 from cloud.client.history import HistoryCalls
 from cloud.client.keys import KeyCalls
 from cloud.client.models import ModelCalls
+from cloud.client.rollouts import RolloutCalls
 from cloud.client.serving import ServiceCalls
 from cloud.client.telemetry import TelemetryCalls
 from cloud.client.webhooks import WebhookCalls
@@ -30,6 +31,7 @@ class Client(
     BlobCalls,
     DeviceCalls,
     DeploymentCalls,
+    RolloutCalls,
     ServiceCalls,
     TelemetryCalls,
     HistoryCalls,

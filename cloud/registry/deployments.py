@@ -1,4 +1,8 @@
-"""Deployments: what shall run where, and how far it is."""
+"""Deployments: what shall run where, and how far it is.
+
+Those made here reach all devices at once; those of a document go through a rollout, which
+`cloud.rollouts` makes and looks after.
+"""
 
 import secrets
 from collections import Counter
@@ -75,7 +79,7 @@ def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.De
     version = models.version(session, wish.model, wish.version or references.LATEST)
     candidate = candidates.resolve(session, wish.candidate, version)
     row = tables.Deployment(
-        id="dep-" + "".join(secrets.choice(_BASE32) for _ in range(8)),
+        id=new_id("dep"),
         name=wish.name,
         model=version.model,
         version=version.number,
@@ -105,6 +109,11 @@ def create(session: Session, wish: Wish, *, actor: str, now: float) -> tables.De
     return row
 
 
+def new_id(kind: str) -> str:
+    """Return an id that nothing has yet: dep-k3v..."""
+    return f"{kind}-" + "".join(secrets.choice(_BASE32) for _ in range(8))
+
+
 def _alias(wish: Wish) -> str | None:
     """Return the alias that named the version, if one did."""
     text = str(wish.version or references.LATEST)
@@ -115,12 +124,17 @@ def _alias(wish: Wish) -> str | None:
 def _check(wish: Wish) -> None:
     selectors.parse(wish.selector)
     downloads.check(wish.download)
+    if len(wish.name) > MAX_NAME_CHARS:
+        raise InvalidError("name", wish.name, f"use at most {MAX_NAME_CHARS} characters")
+    check_running(wish)
+
+
+def check_running(wish: Wish) -> None:
+    """Raise InvalidError if a device could not be told this."""
     if not 0 <= wish.capture.inputs <= 1:
         raise InvalidError("capture.inputs", wish.capture.inputs, "give a fraction from 0 to 1")
     if not 0 <= wish.soak_s <= MAX_SOAK_S:
         raise InvalidError("soak_s", wish.soak_s, f"give 0 to {MAX_SOAK_S:.0f} seconds")
-    if len(wish.name) > MAX_NAME_CHARS:
-        raise InvalidError("name", wish.name, f"use at most {MAX_NAME_CHARS} characters")
     sources = wish.sources or ()
     if len(sources) > MAX_SOURCES or len(set(sources)) != len(sources):
         raise InvalidError("sources", sources, f"give at most {MAX_SOURCES}, each once")
@@ -154,6 +168,7 @@ def cancel(session: Session, deployment: str, *, actor: str, now: float) -> tabl
     """
     row = get(session, deployment)
     if row.cancelled_at is None:
+        _require_own(row, "cancel")
         row.cancelled_at = now
         row.revision += 1
         session.add(row)
@@ -161,6 +176,14 @@ def cancel(session: Session, deployment: str, *, actor: str, now: float) -> tabl
         desired.recompute(session, now=now)
         events.add(session, at=now, actor=actor, kind="deployment.cancelled", subject=row.id)
     return row
+
+
+def _require_own(row: tables.Deployment, what: str) -> None:
+    if row.rollout is not None:
+        raise ConflictError(
+            f"deployment: {row.id} belongs to rollout {row.rollout}: "
+            f"`packhorse rollouts {what} {row.rollout}`, or `revert` to undo it"
+        )
 
 
 def retry(session: Session, deployment: str, *, actor: str, now: float) -> tables.Deployment:
@@ -207,35 +230,53 @@ def states(
     if row.cancelled_at is not None:
         return []
     rivals = [wish for wish in desired.active(session) if wish.spec.name == row.module]
-    own = desired.intent(row)
+    (own,) = (wish for wish in rivals if wish.spec.deployment == row.id)
+    standings = _standings(session, row)
     candidate = candidates.of(row)
-    wanted = explain.Wanted(
-        row.id,
-        row.bundle,
-        row.module,
-        row.attempt,
-        candidate="" if candidate is None else candidate.bundle,
-    )
+    beside = "" if candidate is None else candidate.bundle
     query = (
         select(tables.Device, tables.Desired)
         .join(tables.Desired, col(tables.Desired.device) == col(tables.Device.id))
         .order_by(col(tables.Device.id))
     )
-    return [
-        explain.explain(wanted, _view(device, state, rivals, row, lease_s), now=now)
-        for device, state in session.exec(query)
-        if own.selects(desired.target(device))
-    ]
+    found = []
+    for device, state in session.exec(query):
+        target = desired.target(device)
+        if own.selects(target):
+            attempt = own.spec_for(target).attempt
+            wanted = explain.Wanted(row.id, row.bundle, row.module, attempt, candidate=beside)
+            view = _view(
+                device, state, rivals, own, lease_s=lease_s, standing=standings.get(device.id)
+            )
+            found.append(explain.explain(wanted, view, now=now))
+    return found
+
+
+def _standings(session: Session, row: tables.Deployment) -> dict[str, tables.RolloutDevice]:
+    """Return where devices are with the rollout of a deployment; none if it has none."""
+    if row.rollout is None:
+        return {}
+    query = select(tables.RolloutDevice).where(tables.RolloutDevice.rollout == row.rollout)
+    return {each.device: each for each in session.exec(query)}
 
 
 def _view(
     device: tables.Device,
     state: tables.Desired,
     rivals: Sequence[Intent],
-    row: tables.Deployment,
+    own: Intent,
+    *,
     lease_s: float,
+    standing: tables.RolloutDevice | None,
 ) -> explain.View:
-    winner = intents.winners(desired.target(device), rivals)[row.module]
+    target = desired.target(device)
+    contest = intents.contests(target, rivals).get(own.spec.name)
+    winner = None if contest is None else contest.winner
+    rivals_here = [each.spec.deployment for each in contest.leaders] if contest else []
+    held = ""
+    if not own.admits(target):
+        why = f"{standing.standing}: {standing.reason}" if standing is not None else "it has joined"
+        held = f"its turn in {own.rollout} has not come ({why.rstrip(': ')})"
     return explain.View(
         device=device.id,
         online=device.online,
@@ -245,7 +286,9 @@ def _view(
         published_generation=state.published_generation,
         reported=devices.reported(device),
         reported_at=device.reported_at,
-        winner=winner.spec.deployment,
+        winner="" if winner is None else winner.spec.deployment,
+        held=held,
+        conflict=" and ".join(rivals_here) if winner is None else "",
     )
 
 

@@ -20,6 +20,9 @@ from runtime.errors import InvalidError
 from runtime.messages import Capture, Desired, ModuleSpec
 from runtime.topics import DeviceId
 
+_LIVE = frozenset({"running", "paused", "complete"})
+"""States of a rollout that may still let devices in: see cloud.rollouts.state."""
+
 __all__ = ["desired_for", "intent", "lagging", "mark_published", "read", "recompute", "target"]
 
 
@@ -28,8 +31,15 @@ def target(device: tables.Device) -> Target:
     return Target(device.id, device.labels, device.facts, revoked=device.revoked_at is not None)
 
 
-def intent(row: tables.Deployment) -> Intent:
-    """Return a deployment's wish."""
+def ids(devices: Iterable[str]) -> list[DeviceId]:
+    """Return ids that came from rows of devices."""
+    return [DeviceId(device) for device in devices]
+
+
+def intent(
+    row: tables.Deployment, admitted: Mapping[str, int] | None = None, *, live: bool = True
+) -> Intent:
+    """Return a deployment's wish; `admitted` are the devices that its rollout has let in."""
     assert row.sequence is not None, "read from the database"
     spec = ModuleSpec(
         name=row.module,
@@ -44,13 +54,49 @@ def intent(row: tables.Deployment) -> Intent:
         candidate=candidates.of(row),
         **msgspec.to_builtins(downloads.read(row.capture)),
     )
-    return Intent(sequence=row.sequence, selector=row.selector, spec=spec)
+    return Intent(
+        sequence=row.sequence,
+        selector=row.selector,
+        spec=spec,
+        priority=row.priority,
+        line="" if row.rollout is None else row.name,
+        rollout=row.rollout,
+        admitted=None if row.rollout is None else admitted or {},
+        live=live,
+    )
 
 
-def active(session: Session) -> list[Intent]:
-    """Return all deployments that were not cancelled."""
-    query = select(tables.Deployment).where(col(tables.Deployment.cancelled_at).is_(None))
-    return [intent(row) for row in session.exec(query)]
+def active(session: Session, devices: Iterable[DeviceId] | None = None) -> list[Intent]:
+    """Return all deployments that were not cancelled, as far as these devices (None: all) go."""
+    query = (
+        select(tables.Deployment, tables.Rollout.state)
+        .join(
+            tables.Rollout,
+            col(tables.Rollout.id) == col(tables.Deployment.rollout),
+            isouter=True,
+        )
+        .where(col(tables.Deployment.cancelled_at).is_(None))
+        .order_by(col(tables.Deployment.sequence))
+    )
+    rows = session.exec(query).all()
+    rolled = {row.rollout for row, _state in rows if row.rollout is not None}
+    admitted = _admitted(session, devices) if rolled else {}
+    return [
+        intent(row, admitted.get(row.rollout or ""), live=state is None or state in _LIVE)
+        for row, state in rows
+    ]
+
+
+def _admitted(session: Session, devices: Iterable[DeviceId] | None) -> dict[str, dict[str, int]]:
+    """Return which devices each rollout has let in, and how often each was retried."""
+    row = tables.RolloutDevice
+    query = select(row.rollout, row.device, row.retries).where(col(row.admitted).is_(True))
+    if devices is not None:
+        query = query.where(col(row.device).in_(list(devices)))
+    found: dict[str, dict[str, int]] = {}
+    for rollout, device, retries in session.exec(query):
+        found.setdefault(rollout, {})[device] = retries
+    return found
 
 
 def recompute(
@@ -63,17 +109,25 @@ def recompute(
     query = select(tables.Device, tables.Desired).join(
         tables.Desired, col(tables.Desired.device) == col(tables.Device.id), isouter=True
     )
+    devices = None if devices is None else list(devices)
     if devices is not None:
         query = query.where(col(tables.Device.id).in_(list(devices)))
-    wishes, fleet = active(session), _fleet(session)
+    wishes, fleet = active(session, devices), _fleet(session)
     changed = []
     for device, row in session.exec(query).all():
-        modules = intents.desired_for(target(device), wishes)
+        modules = _wanted(device, row, wishes)
         if _update(session, device.id, row, modules, fleet=fleet, now=now):
             changed.append(DeviceId(device.id))
     if changed:
         mark(session, Change.DESIRED)
     return changed
+
+
+def _wanted(
+    device: tables.Device, row: tables.Desired | None, wishes: Sequence[Intent]
+) -> tuple[ModuleSpec, ...]:
+    held = () if row is None else _message(row).modules
+    return intents.desired_for(target(device), wishes, held)
 
 
 def _update(

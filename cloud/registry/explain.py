@@ -33,7 +33,9 @@ class Stage(enum.Enum):
     RUNNING = "running"
     FAILED = "failed"
     SUPERSEDED = "superseded"
-    """A newer deployment decides this module on this device."""
+    """Another deployment decides this module on this device."""
+    CONFLICT = "conflict"
+    """Another deployment of the same priority claims it too: the device keeps what it has."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ class View:
     reported: Reported | None
     reported_at: float | None
     winner: str
-    """Id of the deployment that decides the module."""
+    """Id of the deployment that decides the module; "": none."""
+    held: str = ""
+    """Why a rollout has not let the device in."""
+    conflict: str = ""
+    """Which deployments claim the module with the same priority."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class DeviceState:
     @property
     def gave_up(self) -> bool:
         """It will not get further by itself."""
-        return self.stage is Stage.FAILED and not self.retrying
+        return self.stage is Stage.CONFLICT or (self.stage is Stage.FAILED and not self.retrying)
 
 
 def presence(
@@ -133,6 +139,11 @@ def explain(wanted: Wanted, view: View, *, now: float) -> DeviceState:
 def _stage(
     wanted: Wanted, view: View, module: ModuleReport | None, heard: Presence, now: float
 ) -> tuple[Stage, str, bool]:
+    if view.held:
+        return Stage.WAITING, view.held, False
+    if view.conflict:
+        fix = "cancel one, or give one a priority"
+        return Stage.CONFLICT, f"{view.conflict} claim it with the same priority: {fix}", False
     if view.winner != wanted.deployment:
         return Stage.SUPERSEDED, f"superseded by {view.winner} on this device", False
     if module is None or not _speaks_of(module, wanted):

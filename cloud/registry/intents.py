@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from cloud.registry import selectors
 from runtime.messages import ModuleSpec
 
@@ -27,27 +29,95 @@ class Intent:
     """An active deployment: `spec`, on every device that `selector` matches."""
 
     sequence: int
-    """The highest wins."""
+    """The highest of a line wins."""
     selector: str
     spec: ModuleSpec
+    priority: int = 0
+    line: str = ""
+    """Deployments of one line follow one another; "": that of the module."""
+    rollout: str | None = None
+    admitted: Mapping[str, int] | None = None
+    """Devices that a rollout has let in, each with how often it was retried; None: all."""
+    live: bool = True
+    """Whether it may still let devices in."""
+
+    @property
+    def called(self) -> str:
+        """The line: a name of documents, or the module."""
+        return self.line or self.spec.name
 
     def selects(self, device: Target) -> bool:
-        """Say whether this deployment wants the device, be it outdone by a newer one or not."""
+        """Say whether this deployment wants the device, be it outdone by another or not."""
         return not device.revoked and selectors.parse(self.selector).matches(device.attributes)
+
+    def admits(self, device: Target) -> bool:
+        """Say whether the device's turn has come."""
+        return (self.admitted is None or device.id in self.admitted) and self.selects(device)
+
+    def spec_for(self, device: Target) -> ModuleSpec:
+        """Return what this device is told: a retry is a new attempt."""
+        retries = 0 if self.admitted is None else self.admitted.get(device.id, 0)
+        if not retries:
+            return self.spec
+        return msgspec.structs.replace(self.spec, attempt=self.spec.attempt + retries)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Who claims a module of a device, and who decides."""
+
+    leaders: tuple[Intent, ...]
+    """The newest of each line among those of the highest priority."""
+
+    @property
+    def winner(self) -> Intent | None:
+        """Who decides; None if it is a conflict, which only people can resolve."""
+        return self.leaders[0] if len(self.leaders) == 1 else None
+
+
+def contests(device: Target, deployments: Iterable[Intent]) -> dict[str, Contest]:
+    """Return for each module who claims it: the highest priority, then the newest of a line."""
+    leading: dict[str, dict[str, Intent]] = {}
+    for intent in deployments:
+        if not intent.admits(device):
+            continue
+        present = leading.get(intent.spec.name, {})
+        top = max((each.priority for each in present.values()), default=intent.priority)
+        if intent.priority < top:
+            continue
+        lines = {} if intent.priority > top else present
+        rival = lines.get(intent.called)
+        if rival is None or intent.sequence > rival.sequence:
+            lines = {**lines, intent.called: intent}
+        leading[intent.spec.name] = lines
+    return {
+        module: Contest(tuple(sorted(lines.values(), key=lambda each: each.sequence)))
+        for module, lines in leading.items()
+    }
 
 
 def winners(device: Target, deployments: Iterable[Intent]) -> dict[str, Intent]:
-    """Return for each module the newest deployment that selects the device."""
-    won: dict[str, Intent] = {}
-    for intent in deployments:
-        present = won.get(intent.spec.name)
-        newer = present is None or intent.sequence > present.sequence
-        if newer and intent.selects(device):
-            won[intent.spec.name] = intent
-    return won
+    """Return for each module which deployment decides it; a conflict is decided by none."""
+    return {
+        module: contest.winner
+        for module, contest in contests(device, deployments).items()
+        if contest.winner is not None
+    }
 
 
-def desired_for(device: Target, deployments: Iterable[Intent]) -> tuple[ModuleSpec, ...]:
-    """Return what the device shall run, modules in the order of their names."""
-    won = winners(device, deployments)
-    return tuple(won[module].spec for module in sorted(won))
+def desired_for(
+    device: Target, deployments: Iterable[Intent], held: Iterable[ModuleSpec] = ()
+) -> tuple[ModuleSpec, ...]:
+    """Return what the device shall run, modules in the order of their names.
+
+    `held` is what it shall run so far: where deployments are in conflict, it keeps that.
+    """
+    kept = {spec.name: spec for spec in held}
+    wanted: list[ModuleSpec] = []
+    for module, contest in sorted(contests(device, deployments).items()):
+        winner = contest.winner
+        if winner is not None:
+            wanted.append(winner.spec_for(device))
+        elif module in kept:
+            wanted.append(kept[module])
+    return tuple(wanted)

@@ -31,6 +31,8 @@ _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMINS = re.compile(r"/api/v1/(keys|webhooks|gc|devices/[^/]+/revoke)(/|$)")
 """What only admins may change; and keys and webhooks are theirs to look at, too."""
 _ADMINS_TO_SEE = re.compile(r"/api/v1/(keys|webhooks)(/|$)")
+_ASKED = re.compile(r"/api/v1/rollouts/plan$")
+"""What is a POST only because it asks with a document."""
 
 OPERATIONS = {
     messages.CHECK: Role.OPERATOR,
@@ -45,7 +47,7 @@ OPERATIONS = {
 
 def for_request(method: str, path: str) -> Role:
     """Return the role that a request needs at least; a command may need more."""
-    if method in _LOOKING:
+    if method in _LOOKING or _ASKED.match(path):
         return Role.ADMIN if _ADMINS_TO_SEE.match(path) else Role.VIEWER
     return Role.ADMIN if _ADMINS.match(path) else Role.OPERATOR
 

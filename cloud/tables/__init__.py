@@ -12,6 +12,8 @@
     encoding (of a blob)
     blob, collection: what is known of bytes in the store, see cloud.storage.presence
 
+    rollout ◄── rollout_device ──► device     lease     (deployment names its rollout)
+
     service ◄── service_revision, service_key     service_run
 
     run     webhook ◄── delivery, dead_letter     idempotency_key
@@ -46,6 +48,7 @@ from cloud.tables.history import (
     Run,
     Webhook,
 )
+from cloud.tables.rollouts import Lease, Rollout, RolloutDevice
 from cloud.tables.serving import Service, ServiceKey, ServiceRevision, ServiceRun
 
 __all__ = [
@@ -68,10 +71,13 @@ __all__ = [
     "EnrolmentToken",
     "Event",
     "IdempotencyKey",
+    "Lease",
     "Lineage",
     "Model",
     "Record",
     "RejectedBatch",
+    "Rollout",
+    "RolloutDevice",
     "Run",
     "SearchEntry",
     "SearchEntryText",

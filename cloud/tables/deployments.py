@@ -39,6 +39,9 @@ class Deployment(SQLModel, table=True):
     cancelled_at: float | None = Field(default=None, index=True)
     revision: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """Rises with each change."""
+    rollout: str | None = Field(default=None, index=True)
+    """Which lets devices in one after the other; None: all at once."""
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class Desired(SQLModel, table=True):

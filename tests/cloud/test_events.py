@@ -356,6 +356,13 @@ def changes(registry: Registry) -> Iterator[tuple[str, str, Any]]:
     made = registry.get("/api/v1/deployments")["items"][0]["id"]
     yield "POST", f"/api/v1/deployments/{made}/retry", None
     yield "POST", f"/api/v1/deployments/{made}/cancel", None
+    document = {"name": "d", "target": "all", "modules": {"m": {"model": "scale"}}}
+    yield "POST", "/api/v1/rollouts", document
+    rollout = registry.get("/api/v1/rollouts")["items"][0]["id"]
+    yield "POST", f"/api/v1/rollouts/{rollout}/orders", {"order": "cancel"}
+    yield "POST", "/api/v1/rollouts/rollback", {"to": rollout}
+    rollout = registry.get("/api/v1/rollouts")["items"][0]["id"]
+    yield "POST", f"/api/v1/rollouts/{rollout}/orders", {"order": "cancel"}
     yield "POST", "/api/v1/devices/dev-a/commands", {"kind": "logs"}
     yield "POST", "/api/v1/devices/dev-a/revoke", None
     yield "POST", "/api/v1/keys", {"name": "ci", "role": "operator"}
@@ -388,8 +395,8 @@ def changes(registry: Registry) -> Iterator[tuple[str, str, Any]]:
     yield "DELETE", model, None
 
 
-ASKING = re.compile(r"/api/v1/(exports|services/[^/]+/(verify|export))$")
-"""What is asked of a service, or written out, changes nothing."""
+ASKING = re.compile(r"/api/v1/(exports|rollouts/plan|services/[^/]+/(verify|export))$")
+"""What is asked of a service, foretold, or written out, changes nothing."""
 BYTES = re.compile(r"/api/v1/(blobs|uploads|gc)")
 """Bytes alone change nothing that anybody could see: registering them does. Collecting garbage
 leaves an event if there was any: tests/cloud/test_collect.py."""

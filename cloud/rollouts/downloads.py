@@ -1,0 +1,28 @@
+"""Whether a device may be told now where to download what a rollout brings to it."""
+
+import datetime as dt
+
+from sqlmodel import Session, col, select
+
+from cloud import tables
+from cloud.rollouts import documents, rows, windows
+from runtime.messages import Desired, FetchRequest
+
+
+def closed(session: Session, wanted: Desired | None, request: FetchRequest, now: float) -> str:
+    """Return why not: no download window is open; "" if it may."""
+    modules = () if wanted is None else wanted.modules
+    asked = {request.bundle, *request.blobs}
+    ids = [each.deployment for each in modules if each.bundle in asked]
+    query = (
+        select(tables.Rollout)
+        .join(tables.Deployment, col(tables.Deployment.rollout) == col(tables.Rollout.id))
+        .where(col(tables.Deployment.id).in_(ids))
+    )
+    for row in session.exec(query) if ids else ():
+        listed = documents.strategy(rows.document(row)).download
+        if not windows.is_open(listed, now):
+            at = windows.next_begin(listed, now)
+            when = "never" if at is None else dt.datetime.fromtimestamp(at, dt.UTC).isoformat()
+            return f"no download window of {row.id} is open; the next begins {when}"
+    return ""
