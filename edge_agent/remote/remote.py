@@ -41,7 +41,8 @@ class Remote:
         account, telemetry = parts.account, parts.telemetry
         ring = Ring()
         restarting = Restarting(lambda: account.state, put)
-        sight = Sight(place, settings, account, telemetry, ring, clock)
+        refresh = parts.workers.copy_logs
+        sight = Sight(place, settings, account, telemetry, ring, clock, refresh)
         table: dict[str, Operation] = {
             operations.LOGS: sight.logs,
             operations.SUPPORT: sight.support,
@@ -64,12 +65,14 @@ class Sight:
     telemetry: TelemetryPath
     ring: Ring
     clock: Clock
+    refresh: Callable[[str], None]
+    """Brings the log of a module up to date that does not write it itself."""
 
     def logs(self, asked: Asked) -> Outcome:
         """Return log lines."""
         from edge_agent.remote.reading import Logs  # noqa: PLC0415 - see the module's docstring
 
-        return Logs(self.ring, self.place.data / "logs", self.clock)(asked)
+        return Logs(self.ring, self.place.data / "logs", self.clock, self.refresh)(asked)
 
     def infer(self, asked: Asked) -> Outcome:
         """Return a module's last record."""
