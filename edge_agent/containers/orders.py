@@ -7,7 +7,6 @@ import msgspec
 
 from edge_agent.mind.events import Event
 
-
 IN_TIME = 0.95
 """Of the mind's own limit: this one can say what was waited for."""
 
