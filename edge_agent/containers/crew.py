@@ -3,6 +3,7 @@
 All methods speak to the engine and raise EngineErrors. No threads, no clock of its own.
 """
 
+import contextlib
 import http.client
 import logging
 import secrets
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from edge_agent.containers import judging, plan
 from edge_agent.containers.judging import Standing, Streak, Verdict
 from edge_agent.containers.plan import Origin
+from edge_agent.workers import captured
 from runtime.bundle import containers
 from runtime.bundle.containers import LOCALHOST, Container, Group, Health
 from runtime.containers.specs import ContainerSeen
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BAD_STATUS = 400
-_TAIL_LINES = 50
+LOG_LINES = 500
+"""Of a container, at most, that are copied at once."""
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Hand:
     begun_at: float | None = None
     """When it was started, or found running; None: it is not to run now."""
     streak: Streak | None = None
+    copied: bytes = b""
+    """When the newest line was written that is in the module's log."""
     rests: bool = False
     """It is known not to run."""
 
@@ -117,9 +122,23 @@ class Crew:
         engine.remove_network(plan.network(self._origin, self.start))
         self._hands.clear()
 
-    def last_words(self, engine: "Engine", name: str) -> tuple[str, ...]:
-        """Return the last lines of a container's log."""
-        return engine.tail(self._hands[name].id, _TAIL_LINES)
+    def last_word(self, engine: "Engine", name: str) -> str:
+        """Return the last line of a container's log."""
+        said = engine.tail(self._hands[name].id, 3)
+        return captured.last_line("\n".join(said).encode())
+
+    def news(self, engine: "Engine") -> bytes:
+        """Return what the containers have written since the last time, a name before each line."""
+        found = b""
+        for name, hand in self._hands.items():
+            with contextlib.closing(engine.follow(hand.id, lines=LOG_LINES, follow=False)) as log:
+                lines = b"".join(log).splitlines()
+            for line in lines:
+                at, _, text = line.partition(b" ")
+                if at > hand.copied:
+                    found += name.encode() + b": " + text + b"\n"
+            hand.copied = max(hand.copied, lines[-1].partition(b" ")[0]) if lines else hand.copied
+        return found
 
     def _labels(self) -> dict[str, str]:
         return {plan.DEVICE: self._origin.device, plan.MODULE: self._origin.module}

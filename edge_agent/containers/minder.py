@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING
 from edge_agent.containers.crew import Crew
 from edge_agent.containers.door import EngineDoor
 from edge_agent.containers.judging import Standing, Verdict
-from edge_agent.containers.orders import End, Goal, Order, Told
+from edge_agent.containers.orders import IN_TIME, End, Goal, Order, Told
 from edge_agent.containers.plan import Origin
 from edge_agent.containers.yard import Yard
 from edge_agent.mind import events
 from edge_agent.mind.turn import Limits
-from edge_agent.workers import captured
 from edge_agent.workers.captured import CappedLog
 from runtime.bundle.containers import Group
 from runtime.containers.errors import AbsentError, EngineError, EngineUnreachableError
@@ -42,8 +41,6 @@ AWAY_S = 10.0
 """An engine that does not answer for so long ends a start, which is tried again later."""
 CONFIRM_S = 1.0
 """A container that has ended may be the first sign of an engine that ends."""
-IN_TIME = 0.95
-"""Of the mind's own limit: this one can say what was waited for."""
 
 
 class ContainerMinder:
@@ -92,6 +89,11 @@ class ContainerMinder:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def copy_log(self) -> None:
+        """Bring the module's log up to date; may raise an EngineError."""
+        with self._yard.turn(self.module):
+            self._printed.append(self.crew.news(self._door.engine()))
+
     def comes_first(self, other: "ContainerMinder") -> bool:
         """Say whether `other` waits until this one has its containers."""
         waiting = not self.crew.enlisted and self._goal is not Goal.GONE
@@ -117,11 +119,8 @@ class ContainerMinder:
         self._yard.leave(self)
         if end is not None:
             log.info("containers ended", extra={"module_name": self.module, "reason": end.text})
-            self._told.put(
-                events.WorkerExited(
-                    self.module, self.slot, end.text, end.final, blameless=end.blameless
-                )
-            )
+            gone = (self.module, self.slot, end.text, end.final, end.blameless)
+            self._told.put(events.WorkerExited(*gone))
 
     def _live(self) -> End | None:
         wait_s = 0.0
@@ -254,10 +253,9 @@ class ContainerMinder:
         return now - self._failing_since >= CONFIRM_S
 
     def _obituary(self, engine: "Engine", name: str, verdict: Verdict) -> str:
-        """Return why a container failed; what it said last is kept in the module's log."""
-        said = self.crew.last_words(engine, name)
-        self._printed.append("".join(f"{name}: {line}\n" for line in said).encode())
-        last = captured.last_line("\n".join(said).encode())
+        """Return why a container failed; what it said is kept in the module's log."""
+        self._printed.append(self.crew.news(engine))
+        last = self.crew.last_word(engine, name)
         return f"{verdict.text}; it said last: {last}" if last else verdict.text
 
     def _tell_loaded(self) -> None:

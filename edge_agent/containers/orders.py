@@ -7,6 +7,9 @@ import msgspec
 
 from edge_agent.mind.events import Event
 
+IN_TIME = 0.95
+"""Of the mind's own limit: this one can say what was waited for."""
+
 
 class Order(enum.Enum):
     """What a minder is told."""

@@ -1,5 +1,6 @@
 """All containers of the agent, by slot. All methods are the owner thread's, and quick."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from edge_agent.mind.turn import Limits
 from edge_agent.worker import protocol
 from edge_agent.workers.captured import CappedLog
 from runtime.bundle.containers import Group
+from runtime.errors import PackhorseError
 from runtime.messages import ModuleSpec
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,13 @@ class ContainerSupervisor:
     def modules(self) -> set[str]:
         """Return the modules that have containers, or had until a moment ago."""
         return {minder.module for minder in self._minders.values()}
+
+    def copy_logs(self, module: str) -> None:
+        """Bring a module's log up to date, from any thread; what cannot be read is left out."""
+        for minder in list(self._minders.values()):
+            if minder.module == module:
+                with contextlib.suppress(PackhorseError):
+                    minder.copy_log()
 
     def send(self, slot: int, message: protocol.ToWorker) -> None:
         """Tell a slot what a worker would be told; containers read no sources."""

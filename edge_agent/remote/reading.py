@@ -26,8 +26,15 @@ SLACK_S = 2.0
 class Logs:
     """Lines of the agent, from memory, and of workers, from their files."""
 
-    def __init__(self, ring: Ring, directory: Path, clock: Clock) -> None:
-        """`directory` holds a file for each module."""
+    def __init__(
+        self,
+        ring: Ring,
+        directory: Path,
+        clock: Clock,
+        refresh: Callable[[str], None] = lambda _module: None,
+    ) -> None:
+        """`directory` holds a file for each module; `refresh` brings one up to date."""
+        self._refresh = refresh
         self._ring, self._directory, self._clock = ring, directory, clock
         self._pause = threading.Event()
 
@@ -36,6 +43,7 @@ class Logs:
         options = asked.options
         assert isinstance(options, operations.LogsOptions)
         module, after = asked.command.module, options.after
+        self._refresh(module)
         if module and not self._path(module).exists():
             raise InvalidError("module", module[:80], "no worker of that name has printed here")
         until = time.monotonic() + min(options.wait_s, asked.left_s() - SLACK_S)
@@ -46,6 +54,7 @@ class Logs:
                 return _told(chosen, following)
             after = following
             self._pause.wait(LOOK_S)
+            self._refresh(module)
 
     def read(self, module: str, after: str = "") -> list[Line]:
         """Return all lines of the agent ("") or of a module."""

@@ -46,7 +46,8 @@ class Remote:
         restarting = Restarting(lambda: account.state, put)
         started = os.environ.get(slots.PLACE)
         directory = Path(started) if started else None
-        sight = Sight(place, settings, account, telemetry, ring, clock, directory)
+        refresh = parts.workers.copy_logs
+        sight = Sight(place, settings, account, telemetry, ring, clock, refresh, directory)
         table: dict[str, Operation] = {
             operations.LOGS: sight.logs,
             operations.SUPPORT: sight.support,
@@ -70,6 +71,8 @@ class Sight:
     telemetry: TelemetryPath
     ring: Ring
     clock: Clock
+    refresh: Callable[[str], None]
+    """Brings the log of a module up to date that does not write it itself."""
     slots: Path | None = None
     """Where the launcher keeps versions of the agent; None: it has not started this one."""
 
@@ -77,7 +80,7 @@ class Sight:
         """Return log lines."""
         from edge_agent.remote.reading import Logs  # noqa: PLC0415 - see the module's docstring
 
-        return Logs(self.ring, self.place.data / "logs", self.clock)(asked)
+        return Logs(self.ring, self.place.data / "logs", self.clock, self.refresh)(asked)
 
     def infer(self, asked: Asked) -> Outcome:
         """Return a module's last record."""

@@ -63,6 +63,11 @@ class Crews:
             self._containers.leave(timeout_s)
         self._models.stop_all(timeout_s)
 
+    def copy_logs(self, module: str) -> None:
+        """Bring a module's log up to date, from any thread: workers write theirs themselves."""
+        if self._containers is not None:
+            self._containers.copy_logs(module)
+
     def close(self, module: str) -> None:
         """Let go of a module that has no slot any more."""
         self._models.close(module)

@@ -1,6 +1,7 @@
 """Containers as modules: real agents, a real Docker engine, a real image registry."""
 
 import contextlib
+import gzip
 import http.client
 import json
 import subprocess
@@ -154,13 +155,19 @@ def test_a_container_that_dies_is_started_again_and_the_report_says_why(box: Box
     one = box.bundle("one", shell("echo the lens cap is on; exec sleep 600"))
     box.run(one)
     died = box.running(one)[0].id
+    asked = Command("l1", operations.LOGS, box.module)
+    uplinks.command(box.device.folder, asked)
+    box.until(lambda: uplinks.result(box.device.folder, asked) is not None, "logs are told")
+    told = uplinks.result(box.device.folder, asked)
+    assert told is not None
+    assert gzip.decompress(told.data) == b"main: the lens cap is on\n"
 
     box.engine.signal(died, "KILL")
 
     box.until(lambda: box.told().restarts == 1, "it was noticed")
     box.device.until_running(one, name=box.module)
     assert box.running(one)[0].id != died
-    assert "main: the lens cap is on" in box.device.log()
+    assert box.device.log().count("main: the lens cap is on") == 1, "nothing is kept twice"
 
 
 def test_a_crash_loop_has_its_reason_in_the_report(box: Box) -> None:
