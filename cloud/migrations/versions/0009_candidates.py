@@ -3,15 +3,11 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
     op.add_column("deployment", sa.Column("candidate", sa.JSON(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("deployment", "candidate")
