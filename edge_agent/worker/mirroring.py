@@ -75,7 +75,7 @@ class Mirroring:
         self._queued_bytes = 0
         self._news = threading.Condition()
         self._seen, self._stopped, self._sore_until = 0, False, 0.0
-        self._told_at, self._state = 0.0, gate.State.MEASURING
+        self._told_at, self._told_requests, self._state = 0.0, 0, gate.State.MEASURING
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
         self._thread.start()
 
@@ -185,12 +185,14 @@ class Mirroring:
         self._consider()
 
     def _consider(self) -> None:
-        """Tell what was counted, if it is time or the gate says something new."""
+        """Tell what was counted: if it is twice as much, it is time, or the gate has news."""
         counts, now = self._tally.counts(), time.monotonic()
         state = gate.judge(self.candidate, counts).state
-        if self._stopped or (state is self._state and now - self._told_at < TELL_S):
+        much = counts.requests >= 2 * self._told_requests
+        news = state is not self._state or much or now - self._told_at >= TELL_S
+        if self._stopped or not news:
             return
-        self._state, self._told_at = state, now
+        self._state, self._told_at, self._told_requests = state, now, counts.requests
         self._tell(counts)
 
 

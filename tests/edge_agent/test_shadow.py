@@ -153,7 +153,7 @@ def test_a_canary_answers_its_fraction_and_the_rest_falls_back_when_it_dies(
 
     assert [answer for answer in answers if answer not in (DOUBLE, TRIPLE)] == []
     assert after.count(TRIPLE) == 0
-    assert (found.served > 10, found.differed > 0, found.agreed) == (True, True, 0)
+    assert (found.served > 0, found.differed > 0, found.agreed) == (True, True, 0)
     assert "killed by SIGKILL" in found.reason
     assert running.module().restarts == 0
 
