@@ -17,7 +17,7 @@ from cloud.api.dependencies import (
 )
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
-from cloud.registry import deployments, downloads
+from cloud.registry import deployments, downloads, progress
 from cloud.registry.candidates import CandidateWish
 from cloud.registry.deployments import Wish
 from cloud.registry.downloads import Download
@@ -74,14 +74,14 @@ def show(
 ) -> shapes.DeploymentDetail:
     """Return a deployment, how far it is, and for each device where it is and why."""
     row = deployments.get(session, deployment)
-    found = deployments.states(
+    found = progress.states(
         session, row, lease_s=services.settings.lease_s, now=services.clock.now()
     )
     shown = [state for state in found if state.device > (cursor or "")][: limit + 1]
     following = shown[limit - 1].device if len(shown) > limit else None
     answer = shapes.DeploymentDetail(
         deployment=_deployment(row),
-        overview=shapes.Overview(**dataclasses.asdict(deployments.overview(found))),
+        overview=shapes.Overview(**dataclasses.asdict(progress.overview(found))),
         devices=[_progress(state) for state in shown[:limit]],
         next=following,
     )

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from cloud.registry import deployments, explain
+from cloud.registry import explain, progress
 from cloud.registry.explain import Presence, Stage, View, Wanted
 from runtime.digests import Digest
 from runtime.messages import ModuleReport, Phase, Progress, Reported, RunningVersion
@@ -140,7 +140,7 @@ def test_complete_means_that_every_device_said_so_and_never_nobody() -> None:
             "one waits": [done, waiting],
             "one failed": [done, failed],
         }.items()
-        for overview in [deployments.overview(states)]
+        for overview in [progress.overview(states)]
     }
 
     assert found == {
