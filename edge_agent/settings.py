@@ -23,7 +23,7 @@ MAX_FILE_BYTES = 256 * 1024
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """Of a remote command."""
 
-Operation = Literal["logs", "support", "restart", "infer", "exec", "update"]
+Operation = Literal["logs", "support", "restart", "infer", "exec", "update", "registry-login"]
 ALL_OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Megabytes = Annotated[int, Meta(ge=0, le=1_000_000)]

@@ -5,6 +5,7 @@
     restart   a module's worker, or with no module the agent itself
     infer     the last prediction that a module recorded
     exec      one of the commands that the device's own agent.toml allows, by name
+    registry-login   who the device is to an image registry; the password is sealed for it
     update    another version of the agent itself, into the slot that is not in use
 
 Options travel as text by name, and both sides read them here: the registry refuses what no device
@@ -21,6 +22,7 @@ from runtime.errors import InvalidError
 
 LOGS, SUPPORT, RESTART = "logs", "support", "restart"
 INFER, EXEC, UPDATE = "infer", "exec", "update"
+LOGIN = "registry-login"
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -63,7 +65,18 @@ class UpdateOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the distribution, as the device's package index knows it."""
 
 
-Options = Nothing | LogsOptions | ExecOptions | UpdateOptions
+class LoginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where, and who; with neither `sealed` nor `forget` the device tells its certificate."""
+
+    registry: Annotated[str, Meta(pattern="^[A-Za-z0-9.:_-]{1,255}$")]
+    """HOST or HOST:PORT, as images name it."""
+    username: Annotated[str, Meta(max_length=255)] = ""
+    sealed: Annotated[str, Meta(max_length=MAX_OPTION_CHARS)] = ""
+    """The password, sealed to the device's certificate (runtime.sealing)."""
+    forget: bool = False
+
+
+Options = Nothing | LogsOptions | ExecOptions | UpdateOptions | LoginOptions
 TAKES: dict[str, type[Options]] = {
     LOGS: LogsOptions,
     SUPPORT: Nothing,
@@ -71,6 +84,7 @@ TAKES: dict[str, type[Options]] = {
     INFER: Nothing,
     EXEC: ExecOptions,
     UPDATE: UpdateOptions,
+    LOGIN: LoginOptions,
 }
 
 

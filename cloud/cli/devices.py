@@ -18,6 +18,7 @@ for command in (remote.logs, remote.support, remote.restart, remote.infer):
     app.command()(command)
 app.command("exec")(remote.execute)
 app.command("update-agent")(remote.update_agent)
+app.command("registry-login")(remote.registry_login)
 
 
 @app.command()

@@ -16,7 +16,7 @@ import typer
 from cloud.cli import login, output, words
 from cloud.cli.output import JsonFlag
 from cloud.errors import GaveUpError
-from runtime import operations
+from runtime import operations, sealing
 from runtime.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ Module = Annotated[str, typer.Option(help="This module; none: the agent itself."
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the device.")]
 FOLLOW_S = 20.0
 """How long the device waits for a line before it answers that there is none."""
+MAX_PASSWORD_BYTES = 512
+"""What fits into a command once it is sealed."""
 MAX_TEXT_BYTES = 8 * 1024 * 1024
 
 
@@ -119,6 +121,30 @@ def update_agent(
     """Have a device make another version of its agent ready, switch to it, and prove it."""
     with login.client() as registry:
         found = _ask(registry, _Wish(device, operations.UPDATE, "", timeout, {"version": version}))
+    output.result(f"{device}: {found.text}")
+
+
+def registry_login(
+    device: Id,
+    registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST or HOST:PORT.")],
+    *,
+    username: Annotated[str, typer.Option(help="The password is read from stdin.")] = "",
+    forget: Annotated[bool, typer.Option("--forget", help="Forget the login.")] = False,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Have a device log in to an image registry; it alone can read the password."""
+    options = {"registry": registry}
+    with login.client() as client:
+        if forget:
+            options["forget"] = "true"
+        else:
+            password = sys.stdin.buffer.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
+            if not password or not username:
+                fix = "give --username, and the password on stdin: … < password"
+                raise InvalidError("username" if password else "password", "", fix)
+            told = _ask(client, _Wish(device, operations.LOGIN, "", timeout, options))
+            options |= {"username": username, "sealed": sealing.seal(password, _data(told))}
+        found = _ask(client, _Wish(device, operations.LOGIN, "", timeout, options))
     output.result(f"{device}: {found.text}")
 
 

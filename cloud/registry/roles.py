@@ -42,6 +42,7 @@ OPERATIONS = {
     operations.SUPPORT: Role.ADMIN,
     operations.EXEC: Role.ADMIN,
     operations.UPDATE: Role.ADMIN,
+    operations.LOGIN: Role.ADMIN,
 }
 
 

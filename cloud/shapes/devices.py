@@ -66,7 +66,9 @@ class LabelChanges(Request):
 class NewCommand(Request):
     """Asks a device to do something now."""
 
-    kind: Literal["check", "logs", "support", "restart", "infer", "exec", "update"]
+    kind: Literal[
+        "check", "logs", "support", "restart", "infer", "exec", "update", "registry-login"
+    ]
     module: ShortText = ""
     """Which module; empty: the agent itself."""
     bundle: ShortText | None = None

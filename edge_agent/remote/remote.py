@@ -53,6 +53,7 @@ class Remote:
             operations.SUPPORT: sight.support,
             operations.INFER: sight.infer,
             operations.EXEC: sight.execute,
+            operations.LOGIN: sight.log_in,
             operations.RESTART: restarting,
             operations.UPDATE: lambda asked: sight.update(asked, restarting.agent),
         }
@@ -93,6 +94,12 @@ class Sight:
         from edge_agent.remote.commanded import Commands  # noqa: PLC0415 - as above
 
         return Commands(self.settings.remote_commands).run(asked)
+
+    def log_in(self, asked: Asked) -> Outcome:
+        """Keep a login to an image registry."""
+        from edge_agent.remote.loggingin import LoggingIn  # noqa: PLC0415 - as above
+
+        return LoggingIn(self.place.data)(asked)
 
     def support(self, asked: Asked) -> Outcome:
         """Return an archive for whoever is to help."""

@@ -83,6 +83,35 @@ def test_only_commands_that_the_device_allows_are_run(fleet: Fleet, agent: Agent
     assert "this device allows say" in refused.complaint
 
 
+def test_a_login_to_an_image_registry_arrives_sealed_for_this_device(
+    fleet: Fleet, agent: Agent
+) -> None:
+    fleet.packhorse("devices", "list")  # logs in
+    program = Path(sys.executable).with_name("packhorse")
+    asked = ("devices", "registry-login", agent.name, "images.example:5000", "--username", "ann")
+    said = subprocess.run(
+        [program, *asked],
+        input=b"open sesame\n",
+        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.place / "login.json")},
+        capture_output=True,
+        check=False,
+    )
+
+    assert said.returncode == 0, said.stderr
+    kept = agent.data / "registries.json"
+    assert json.loads(kept.read_bytes()) == {
+        "images.example:5000": {"username": "ann", "password": "open sesame"}
+    }
+    assert kept.stat().st_mode & 0o077 == 0
+    told = fleet.packhorse("events", "--kind", "device.commanded", "--json").out
+    assert "registry-login" in told
+    assert "sesame" not in told
+    forgot = fleet.packhorse("devices", "registry-login", agent.name, "images.example:5000",
+                             "--forget")  # fmt: skip
+    assert forgot.code == 0, forgot.err
+    assert json.loads(kept.read_bytes()) == {}
+
+
 def test_a_support_archive_is_written_and_holds_no_key(fleet: Fleet, agent: Agent) -> None:
     file = fleet.place / "support.tar.gz"
     said = fleet.packhorse("devices", "support", agent.name, "-o", str(file))
