@@ -3,13 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edge_agent import facts, vitals
 from edge_agent.mind import modules
 from edge_agent.mind.states import State
 from edge_agent.status import Status
-from edge_agent.telemetry.path import TelemetryPath
-from edge_agent.workers.listeners import Listeners
+from edge_agent.telemetry.path import TelemetryStats
 from runtime.clock import Clock
 from runtime.messages import Reported
 from runtime.topics import DeviceId
@@ -31,6 +31,22 @@ class Place:
     """Seconds since 1970."""
 
 
+class Records(Protocol):
+    """Where records wait."""
+
+    def stats(self) -> TelemetryStats:
+        """Return how many, how old, and what was dropped."""
+        ...
+
+
+class Doors(Protocol):
+    """Where applications ask."""
+
+    def troubles(self) -> list[str]:
+        """Return what is wrong with them."""
+        ...
+
+
 class Account:
     """What is known, for any thread to ask; only the owner thread changes it."""
 
@@ -41,14 +57,15 @@ class Account:
         *,
         reserve_mb: int,
         clock: Clock,
-        telemetry: TelemetryPath,
-        listeners: Listeners,
+        telemetry: Records,
+        listeners: Doors,
         troubles: dict[str, str],
+        about: dict[str, str] | None = None,
     ) -> None:
-        """`troubles` are what was wrong from the start, by what they are about."""
+        """`troubles` are what was wrong from the start, by what they are about; `about`: facts."""
         self._place, self._reserve_mb, self._clock = place, reserve_mb, clock
         self._telemetry, self._listeners = telemetry, listeners
-        self._facts = facts.collect()
+        self._facts = facts.collect() if about is None else about
         self.state = state
         self.generation = state.generation
         """The newest that is durable."""
@@ -80,12 +97,7 @@ class Account:
         """Return the device's state as it is now."""
         state, now, stats = self.state, self._clock.now(), self._telemetry.stats()
         told = [modules.report(module) for module in state.modules]
-        found = vitals.troubles(
-            self._place.data,
-            now=now,
-            reserve_mb=self._reserve_mb,
-            certificate_not_after=self._place.certificate_not_after,
-        )
+        found = self._board_troubles(now)
         found += [*self._troubles.values(), *self._listeners.troubles(), *stats.troubles]
         return Reported(
             device=self._place.device,
@@ -94,13 +106,24 @@ class Account:
             modules=tuple(report for report in told if report is not None),
             facts=self._facts,
             vitals={
-                **vitals.collect(self._place.data),
+                **self._vitals(),
                 "outbox_records": stats.outbox_records,
                 "outbox_bytes": stats.outbox_bytes,
                 "outbox_oldest_s": round(stats.oldest_s, 1),
             },
             drops=dict(stats.drops),
             troubles=tuple(found[:MAX_TROUBLES]),
+        )
+
+    def _vitals(self) -> dict[str, float]:
+        return vitals.collect(self._place.data)
+
+    def _board_troubles(self, now: float) -> list[str]:
+        return vitals.troubles(
+            self._place.data,
+            now=now,
+            reserve_mb=self._reserve_mb,
+            certificate_not_after=self._place.certificate_not_after,
         )
 
     def status(self) -> Status:

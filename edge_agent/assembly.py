@@ -24,6 +24,8 @@ from edge_agent.telemetry.path import TelemetryPath, TelemetrySettings
 from edge_agent.timers import Timers
 from edge_agent.uplink import Uplink
 from edge_agent.workers import memory
+from edge_agent.workers.crews import Crews
+from edge_agent.workers.engineroom import EngineRoom
 from edge_agent.workers.listeners import Listeners
 from edge_agent.workers.minder import Hooks
 from edge_agent.workers.supervisor import WorkerSupervisor
@@ -45,7 +47,7 @@ class Parts:
     telemetry: TelemetryPath
     listeners: Listeners
     account: Account
-    workers: WorkerSupervisor
+    workers: Crews
     porter: Porter
     hands: Hands
     timers: Timers
@@ -102,13 +104,13 @@ def assemble(
         troubles=troubles,
     )
     about, timers = facts.collect(), Timers()
-    workers = _workers(place, settings, listeners, telemetry, put, about=about)
     releases = Releases(place.data, about)
-    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put)
+    crews = _crews(place, settings, listeners, telemetry, put, about=about)
+    porter = Porter(releases, _fetcher(place, settings, uplink, releases, about), put, crews.room)
     hands = Hands(
         releases=releases,
         porter=porter,
-        workers=workers,
+        workers=crews,
         telemetry=telemetry,
         timers=timers,
         clock=clock,
@@ -117,7 +119,7 @@ def assemble(
     )
     handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
     doors = _doors(place, account, handing)
-    return Parts(outbox, telemetry, listeners, account, workers, porter, hands, timers, *doors)
+    return Parts(outbox, telemetry, listeners, account, crews, porter, hands, timers, *doors)
 
 
 def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:
@@ -142,7 +144,7 @@ def _telemetry(
     return outbox, path
 
 
-def _workers(
+def _crews(
     place: Place,
     settings: AgentSettings,
     listeners: Listeners,
@@ -150,14 +152,14 @@ def _workers(
     put: Callable[[Event | News], None],
     *,
     about: Mapping[str, str],
-) -> WorkerSupervisor:
+) -> Crews:
     inbox = files.make_directory(place.data / "inbox")
     hooks = Hooks(
         put=put,
         spooled=telemetry.spooled,
         source_trouble=lambda *told: put(events.SourceTrouble(*told)),
     )
-    return WorkerSupervisor(
+    models = WorkerSupervisor(
         place.data,
         listeners=listeners,
         source_roots=(str(inbox.absolute()), *settings.source_roots),
@@ -165,6 +167,7 @@ def _workers(
         facts=about,
         hooks=hooks,
     )
+    return Crews(models, EngineRoom(place.data, place.device, settings, put))
 
 
 def _fetcher(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent import facts, settings
+from edge_agent import facts, registrylogin, settings
 from edge_agent.errors import NotEnrolledError, NotRunningError
 from edge_agent.host import cli as host_cli
 from runtime.errors import InUseError, InvalidError, PackhorseError
@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--version", help="MODEL or MODEL:NUMBER, if the file holds several")
     apply.add_argument("--timeout", type=float, default=600.0, help="seconds to wait until it runs")
     apply.add_argument("--no-wait", action="store_true", help="do not wait until it runs")
+    registrylogin.add_arguments(
+        _command(commands, "registry-login", registrylogin.run, "log in to an image registry")
+    )
     doctor = _command(commands, "doctor", _doctor, "look for what is wrong, and say what to do")
     doctor.add_argument("--json", action="store_true", help="as one JSON object")
     host_cli.add(commands, _command)

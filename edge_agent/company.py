@@ -91,6 +91,10 @@ class Uplink(Protocol):
         """Make a new connection."""
         ...
 
+    def share(self, fleet: int) -> None:
+        """Know that about so many devices share the broker; 0: nobody knows."""
+        ...
+
     def answer(self, result: CommandResult) -> None:
         """Say what came of a command; raise LinkError if nobody hears it."""
         ...

@@ -4,6 +4,8 @@ PackhorseError
 ├── NotEnrolledError     this device has no identity yet        enrol it
 ├── NotRunningError      no agent has it                        start it
 ├── ControlError         the agent does not do what it was told see what it says
+├── ImageError           an image cannot be pulled now          try again
+│   └── NoImageError     the image registry does not have it    give up
 └── HostError            this machine refuses to be changed     see what it says
 """
 
@@ -30,6 +32,18 @@ class NotRunningError(PackhorseError):
 
 class ControlError(PackhorseError):
     """The agent at work refused what a person told it, or ended before it answered."""
+
+
+class ImageError(PackhorseError):
+    """An image did not come from its image registry; it may another time."""
+
+    retryable = True
+
+
+class NoImageError(ImageError):
+    """The image registry has no such image."""
+
+    retryable = False
 
 
 class HostError(PackhorseError):

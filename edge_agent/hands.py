@@ -17,7 +17,7 @@ from edge_agent.mind.events import SOURCES, TimerKey
 from edge_agent.telemetry.path import TelemetryPath
 from edge_agent.timers import Timers
 from edge_agent.worker import protocol
-from edge_agent.workers.supervisor import WorkerSupervisor
+from edge_agent.workers.crews import Crews
 from runtime.clock import Clock
 from runtime.digests import Digest
 from runtime.errors import InvalidError, PackhorseError
@@ -36,7 +36,7 @@ class Hands:
         *,
         releases: Releases,
         porter: Porter,
-        workers: WorkerSupervisor,
+        workers: Crews,
         telemetry: TelemetryPath,
         timers: Timers,
         clock: Clock,

@@ -54,6 +54,8 @@ class Owner:
     def boot(self, boot_id: str) -> None:
         """Begin: start what ran before. Comes before all else."""
         self._take(events.Boot(boot_id))
+        if (told := self._state.desired) is not None:
+            self._uplink.share(told.fleet)
         self._set(_WATCH, WATCH_S)
 
     def wait_s(self) -> float | None:
@@ -86,6 +88,8 @@ class Owner:
                 self._note(f"source {news.module} {news.source}", text)
             case events.FetchTrouble():
                 self._note(f"fetch {news.module}", news.text and f"{news.module}: {news.text}")
+            case events.EngineTrouble():
+                self._note("engine", news.text and f"engine: {news.text}")
             case events.HandsAsked():
                 self._apply(news)
 
@@ -185,6 +189,7 @@ class Owner:
             return
         self._note("desired", "")
         self._take(events.DesiredReceived(wanted))
+        self._uplink.share(wanted.fleet)
 
     def _link_changed(self, reason: str) -> None:
         self._account.link = reason

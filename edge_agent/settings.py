@@ -29,6 +29,12 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Megabytes = Annotated[int, Meta(ge=0, le=1_000_000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 
+DEVICES = tuple(
+    f"/dev/{name}"
+    for name in ("video*", "media*", "ttyACM*", "ttyUSB*", "i2c-*", "spidev*", "gpiochip*")
+)
+"""Cameras and what else sensors hang on; no disk, no memory, no keyboard."""
+
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The fields of agent.toml."""
@@ -69,6 +75,17 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remote_commands: dict[str, tuple[str, ...]] = {}
     """What `packhorse devices exec` may run here, by name: a program's absolute path and its
     arguments, such as `uptime = ["/usr/bin/uptime"]`. No shell reads them."""
+    engine_url: str = ""
+    """Of the container engine, as in unix:///run/podman/podman.sock; "": Docker's socket if there
+    is one, else Podman's."""
+    container_roots: tuple[str, ...] = ()
+    """Directories below which containers may have paths of this device."""
+    container_devices: tuple[str, ...] = DEVICES
+    """Devices that containers may have; `*` stands for anything."""
+    container_capabilities: tuple[str, ...] = ()
+    """Linux capabilities that containers may keep, as in NET_BIND_SERVICE."""
+    container_host_network: bool = False
+    """Whether containers may be in the device's own network."""
     log_format: Literal["plain", "json"] = "plain"
     """json: one object a line, for log collectors."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -111,9 +128,10 @@ def of(values: Mapping[str, Any]) -> AgentSettings:
         field = str(error).rpartition("$.")[2].partition("`")[0].partition("[")[0]
         raise InvalidError(field, values.get(field.split(".")[0]), str(error)) from error
     _check_commands(made.remote_commands)
-    for root in made.source_roots:
-        if not Path(root).is_absolute():
-            raise InvalidError("source_roots", root, "give absolute paths")
+    for name in ("source_roots", "container_roots", "container_devices"):
+        for path in getattr(made, name):
+            if not Path(path).is_absolute():
+                raise InvalidError(name, path, "give absolute paths")
     return made
 
 

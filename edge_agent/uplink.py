@@ -3,7 +3,7 @@
     desired, ack      heard: handed to the agent, which reads them in its own thread
     response          heard: given to whoever asked
     command           heard: handed to the agent; answered by a result
-    presence          said: online at each connect, offline as last will and at a good end
+    presence          said: online at each connect and heartbeat, offline as last will and at an end
     reported          said: by the reporter
     telemetry         said: by the telemetry path
 
@@ -30,6 +30,8 @@ from runtime.topics import Channel, DeviceId
 log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 15.0
+RETURNS_PER_S = 50.0
+"""A fleet that lost its broker in one moment comes back at about this rate."""
 LEASES = 3
 """After so many heartbeats without a word the device counts as lost."""
 HEARD = (Channel.DESIRED, Channel.RESPONSE, Channel.ACK, Channel.COMMAND)
@@ -84,6 +86,42 @@ class Uplink(Protocol):
         """Make a new connection: this one gets nothing through."""
         ...
 
+    def share(self, fleet: int) -> None:
+        """Know that about so many devices share the broker; 0: nobody knows."""
+        ...
+
+
+def subscriptions(device: DeviceId) -> list[tuple[str, int]]:
+    """Return what a device subscribes, each with its QoS."""
+    return [(topics.render(device, channel), 0) for channel in HEARD]
+
+
+def return_s(fleet: int) -> float:
+    """Return within which time a device of such a fleet comes back, at first, when cut off."""
+    return max(1.0, fleet / RETURNS_PER_S)
+
+
+def presence(*, online: bool, at: float, heartbeat_s: float) -> bytes:
+    """Return what a device says of its connection, as it travels."""
+    return messages.encode(Presence(online=online, at=at, lease_s=LEASES * heartbeat_s))
+
+
+def hear(message: Received, hooks: UplinkHooks, answered: Callable[[FetchResponse], None]) -> None:
+    """Hand a message to whom it concerns; what cannot be is logged."""
+    # How large it may be is checked by whoever decodes it, and told there.
+    try:
+        channel = topics.parse(message.topic).channel
+        if channel is Channel.DESIRED:
+            hooks.desired(message.payload)
+        elif channel is Channel.ACK:
+            hooks.ack(message.payload)
+        elif channel is Channel.COMMAND:
+            hooks.command(message.payload)
+        elif channel is Channel.RESPONSE:
+            answered(messages.decode(FetchResponse, message.payload))
+    except InvalidError as error:
+        log.warning("message ignored", extra={"topic": message.topic, "reason": str(error)})
+
 
 class _Question:
     """One request that waits for its answer."""
@@ -113,7 +151,7 @@ class MqttUplink:
         self._reporter = Reporter(self._report, heartbeat_s=heartbeat_s)
         self._link = Link(
             settings,
-            subscriptions=[(topics.render(device, channel), 0) for channel in HEARD],
+            subscriptions=subscriptions(device),
             inbox=self._inbox,
             will=(topics.render(device, Channel.PRESENCE), self._presence(online=False)),
             backoff=Backoff(first_s=1.0, most_s=reconnect_most_s),
@@ -165,10 +203,14 @@ class MqttUplink:
         """Make a new connection."""
         self._link.rebuild()
 
-    def _report(self, fresh: bool) -> None:  # noqa: FBT001 - one caller, which has only this to say
+    def share(self, fleet: int) -> None:
+        """Know that about so many devices share the broker."""
+        self._link.spread(return_s(fleet))
+
+    def _report(self, hello: bool) -> None:  # noqa: FBT001 - one caller, which has only this to say
         if self._hooks is None:
             return
-        if fresh:
+        if hello:
             self._say(Channel.PRESENCE, self._presence(online=True))
         self._say(Channel.REPORTED, messages.encode(self._hooks.compose()))
 
@@ -181,8 +223,7 @@ class MqttUplink:
         )
 
     def _presence(self, *, online: bool) -> bytes:
-        lease_s = LEASES * self._heartbeat_s
-        return messages.encode(Presence(online=online, at=self._clock.now(), lease_s=lease_s))
+        return presence(online=online, at=self._clock.now(), heartbeat_s=self._heartbeat_s)
 
     def _inbox(self, event: LinkEvent) -> None:
         hooks = self._hooks
@@ -196,22 +237,7 @@ class MqttUplink:
                 self._reporter.disconnected()
                 hooks.disconnected(event.reason)
             case Received():
-                self._hear(event, hooks)
-
-    def _hear(self, message: Received, hooks: UplinkHooks) -> None:
-        # How large it may be is checked by whoever decodes it, and told there.
-        try:
-            channel = topics.parse(message.topic).channel
-            if channel is Channel.DESIRED:
-                hooks.desired(message.payload)
-            elif channel is Channel.ACK:
-                hooks.ack(message.payload)
-            elif channel is Channel.COMMAND:
-                hooks.command(message.payload)
-            elif channel is Channel.RESPONSE:
-                self._answered(messages.decode(FetchResponse, message.payload))
-        except InvalidError as error:
-            log.warning("message ignored", extra={"topic": message.topic, "reason": str(error)})
+                hear(event, hooks, self._answered)
 
     def _answered(self, answer: FetchResponse) -> None:
         if (question := self._questions.get(answer.id)) is not None:
@@ -252,3 +278,6 @@ class NoUplink:
 
     def rebuild(self) -> None:
         """There is nothing to rebuild."""
+
+    def share(self, fleet: int) -> None:
+        """There is nothing to come back to."""

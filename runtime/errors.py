@@ -73,5 +73,14 @@ class LinkError(PackhorseError):
     retryable = True
 
 
+class PartlyPublishedError(LinkError):
+    """Of many messages the broker has only the first so many, as far as is known."""
+
+    def __init__(self, reason: str, *, taken: int) -> None:
+        """Say how many of the first it has."""
+        super().__init__(f"not all published: {reason}")
+        self.taken = taken
+
+
 class ModelError(PackhorseError):
     """A model cannot be loaded, cannot run, or fails its own check."""

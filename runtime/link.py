@@ -12,16 +12,9 @@ import threading
 from collections.abc import Sequence
 
 from runtime.credentials import LinkSettings
-from runtime.errors import InvalidError, LinkError
-from runtime.mqtt import (
-    MAX_PAYLOAD_BYTES,
-    Connected,
-    Connection,
-    Disconnected,
-    Inbox,
-    LinkEvent,
-    Received,
-)
+from runtime.errors import InvalidError, LinkError, PartlyPublishedError
+from runtime.linkevents import Connected, Disconnected, Inbox, LinkEvent, Received
+from runtime.mqtt import MAX_PAYLOAD_BYTES, Connection
 from runtime.retry import Backoff
 
 __all__ = [
@@ -87,6 +80,10 @@ class Link:
         if self._thread.is_alive():
             log.warning("mqtt link still busy at stop", extra={"client": self._settings.client_id})
 
+    def spread(self, first_s: float) -> None:
+        """Come back within such a time at first, when a connection is lost."""
+        self._backoff.spread(first_s)
+
     def rebuild(self) -> None:
         """Drop the connection and make a new one: for a watchdog that sees no progress."""
         if (connection := self._connection) is not None:
@@ -114,6 +111,23 @@ class Link:
         if connection is None or not connection.ready:
             raise LinkError(f"{topic}: not published: not connected ({self._told or 'yet'})")
         connection.publish(topic, payload, qos=qos, retain=retain, timeout_s=timeout_s)
+
+    def publish_all(
+        self,
+        messages: Sequence[tuple[str, bytes]],
+        *,
+        retain: bool = False,
+        timeout_s: float = 10.0,
+    ) -> None:
+        """Publish many (topic, payload) at QoS 1, without waiting between them.
+
+        Raises PartlyPublishedError as `publish` raises LinkError; it says how many of the first
+        the broker has.
+        """
+        connection = self._connection
+        if connection is None or not connection.ready:
+            raise PartlyPublishedError(f"not connected ({self._told or 'yet'})", taken=0)
+        connection.publish_all(messages, retain=retain, timeout_s=timeout_s)
 
     def ack(self, message: Received) -> None:
         """Let the broker forget a message. If its connection is gone it will come again."""

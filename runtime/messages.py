@@ -75,6 +75,9 @@ class Desired(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rises by one with every change of this device's desired state."""
     issued_at: float
     modules: tuple[ModuleSpec, ...] = ()
+    fleet: int = 0
+    """About how many devices share the broker: they come back to it over a time as long as that
+    asks for. 0: not said."""
     format: int = FORMAT
 
 

@@ -5,23 +5,25 @@ is sent later behind its caller's back, and an answer to an old connection canno
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import select
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, LogLevel
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from runtime import batches, credentials
 from runtime.credentials import LinkSettings
-from runtime.errors import LinkError
+from runtime.errors import LinkError, PartlyPublishedError
+from runtime.linkevents import Connected, Inbox, Received
 
 log = logging.getLogger(__name__)
 
@@ -30,36 +32,9 @@ MAX_PAYLOAD_BYTES = batches.MAX_BATCH_BYTES + 4096
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_S = 1.0
 MAX_WAITING = 1000
-"""QoS 1 messages under way on one connection."""
-
-
-@dataclass(frozen=True)
-class Connected:
-    """The broker took us and every subscription."""
-
-
-@dataclass(frozen=True)
-class Disconnected:
-    """The connection ended, or could not be made; told once per lasting reason."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Received:
-    """A message, which may come more than once."""
-
-    topic: str
-    payload: bytes
-    mid: int
-    retained: bool
-    qos: int = 0
-    connection: int = 0
-    """On which connection it came: only there can it be acked."""
-
-
-LinkEvent: TypeAlias = Connected | Disconnected | Received
-Inbox: TypeAlias = Callable[[LinkEvent], None]
+"""QoS 1 messages that wait on one connection."""
+TOGETHER = 256
+"""And so many of them are under way."""
 
 
 class Connection:
@@ -79,6 +54,8 @@ class Connection:
         self._reason = self._trouble = ""
         self._politely = False
         self._early: list[Received] = []
+        self._posted: dict[int, Callable[[], None]] = {}
+        self._deadline = float("inf")
         self._ended = threading.Event()
         self._wake_lock = threading.Lock()
         self._client = client = paho.Client(
@@ -90,8 +67,10 @@ class Connection:
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(MAX_WAITING)
+        client.max_inflight_messages_set(TOGETHER)
         client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
         client.on_message, client.on_log = self._on_message, self._on_log
+        client.on_publish = self._on_publish
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Without this callback paho writes from the thread that publishes, and one TLS socket is
         # not for two threads. It need not do anything, since publish() wakes the loop.
@@ -113,39 +92,54 @@ class Connection:
             raise LinkError(f"broker {place}: no answer in {CONNECT_TIMEOUT_S:g} s") from error
         except (OSError, ValueError) as error:
             raise LinkError(f"broker {place}: {_refusal(str(error))}") from error
+        self._deadline = time.monotonic() + CONNECT_TIMEOUT_S
 
     def serve(self) -> str:
         """Read and write until the connection ends; return why."""
         poll = select.poll()
         poll.register(self._wake_fd, select.POLLIN)
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        while not self._reason and (sock := self._client.socket()) is not None:
-            if not self.ready and time.monotonic() > deadline:
-                return f"the broker did not accept us within {CONNECT_TIMEOUT_S:g} s"
-            writing = select.POLLOUT if self._client.want_write() else 0
+        while (sock := self.socket()) is not None:
+            writing = select.POLLOUT if self.wants_write() else 0
             poll.register(sock.fileno(), select.POLLIN | writing)
             found = poll.poll(0 if _pending(sock) else self._patience_ms())
-            self._work(readable=any(fd == sock.fileno() for fd, _ in found) or _pending(sock))
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+            self.work(readable=any(fd == sock.fileno() for fd, _ in found))
+        return self.farewell()
+
+    def socket(self) -> Any:
+        """Return what to wait on, for a loop of many connections; None: it is over."""
+        if not self.ready and time.monotonic() > self._deadline:
+            self._reason = f"the broker did not accept us within {CONNECT_TIMEOUT_S:g} s"
+        return None if self._reason else self._client.socket()
+
+    def wants_write(self) -> bool:
+        """Say whether something waits to be written."""
+        return self._client.want_write()
+
+    def work(self, *, readable: bool) -> None:
+        """Read what is there, write what fits, keep the connection alive."""
+        if readable or _pending(self._client.socket()):
+            self._client.loop_read()
+        while _pending(self._client.socket()):
+            self._client.loop_read()
+        if self._client.want_write():
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def farewell(self) -> str:
+        """Say goodbye if that was wished; return why the connection is over."""
         if self._politely:
-            self._say_goodbye(poll)
+            self._say_goodbye()
         return self._reason or self._trouble or "the broker closed the connection"
 
     def _patience_ms(self) -> int:
         """How long to sleep at most: a part of what a keep-alive may be late."""
         return self._settings.keepalive_s * (200 if self.ready else 50)
 
-    def _work(self, *, readable: bool) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake_fd)
-        if readable:
-            self._client.loop_read()
-        if self._client.want_write():
-            self._client.loop_write()
-        self._client.loop_misc()
-
-    def _say_goodbye(self, poll: select.poll) -> None:
+    def _say_goodbye(self) -> None:
         """Send DISCONNECT, so that the broker keeps the last will to itself."""
-        deadline = time.monotonic() + GOODBYE_S
+        deadline, poll = time.monotonic() + GOODBYE_S, select.poll()
         self._client.disconnect()
         while (sock := self._client.socket()) is not None and time.monotonic() < deadline:
             poll.register(sock.fileno(), select.POLLOUT)
@@ -175,20 +169,55 @@ class Connection:
         self, topic: str, payload: bytes, *, qos: int, retain: bool, timeout_s: float
     ) -> None:
         """As Link.publish; from any thread."""
-        deadline = time.monotonic() + timeout_s
         sent = self._client.publish(topic, payload, qos, retain)
         self._wake()
+        try:
+            self._wait_for(sent, timeout_s)
+        except LinkError as error:
+            raise LinkError(f"{topic}: {error}") from error
+
+    def publish_all(
+        self, messages: Sequence[tuple[str, bytes]], *, retain: bool, timeout_s: float
+    ) -> None:
+        """As Link.publish_all; from any thread. The broker is never without work meanwhile."""
+        sent: deque[paho.MQTTMessageInfo] = deque()
+        left, taken = iter(messages), 0
+        try:
+            while True:
+                some = list(itertools.islice(left, TOGETHER))
+                sent.extend(self._client.publish(*message, 1, retain) for message in some)
+                self._wake()
+                while len(sent) > (TOGETHER if some else 0):
+                    self._wait_for(sent.popleft(), timeout_s)
+                    taken += 1
+                if not some:
+                    return
+        except LinkError as error:
+            raise PartlyPublishedError(str(error), taken=taken) from error
+
+    def _wait_for(self, sent: paho.MQTTMessageInfo, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
         try:
             # paho's own wait returns quietly when the time is up or the connection is lost.
             while not sent.is_published():
                 left_s = deadline - time.monotonic()
                 if self._ended.is_set():
-                    raise LinkError(f"{topic}: the connection was lost while publishing")
+                    raise LinkError("the connection was lost while publishing")
                 if left_s <= 0:
-                    raise LinkError(f"{topic}: not acknowledged within {timeout_s:g} s")
+                    raise LinkError(f"not acknowledged within {timeout_s:g} s")
                 sent.wait_for_publish(min(left_s, 0.5))
         except (RuntimeError, ValueError) as error:
-            raise LinkError(f"{topic}: not published: {error}") from error
+            raise LinkError(f"not published: {error}") from error
+
+    def post(self, topic: str, payload: bytes, done: Callable[[], None], *, retain: bool) -> None:
+        """Publish at QoS 1 without waiting, from the thread that serves; `done` once it is taken.
+
+        Raises LinkError if too much is under way. What a connection leaves untold never is.
+        """
+        sent = self._client.publish(topic, payload, 1, retain)
+        if sent.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN}:
+            raise LinkError(f"{topic}: not published: {paho.error_string(sent.rc)}")
+        self._posted[sent.mid] = done
 
     def ack(self, message: Received) -> None:
         """As Link.ack; from any thread."""
@@ -244,6 +273,12 @@ class Connection:
             self._hand_over(received)
         else:  # a resumed session may deliver before it answers the subscription
             self._early.append(received)
+
+    def _on_publish(
+        self, _client: paho.Client, _data: Any, mid: int, _code: ReasonCode, _more: Any
+    ) -> None:
+        if (done := self._posted.pop(mid, None)) is not None:
+            done()
 
     def _on_log(self, _client: paho.Client, _data: Any, level: int, text: str) -> None:
         # The only place where paho says why a socket failed.

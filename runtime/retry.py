@@ -24,6 +24,11 @@ class Backoff:
         self._ceiling_s = min(self._most_s, self._ceiling_s * 2)
         return wait_s
 
+    def spread(self, first_s: float) -> None:
+        """Let the first ceiling be this from now on: as many share what was lost as that asks."""
+        self._first_s = min(first_s, self._most_s)
+        self._ceiling_s = max(self._ceiling_s, self._first_s)
+
     def reset(self) -> None:
         """Forget all failures: what was tried has worked, and for long enough."""
         self._ceiling_s = min(self._first_s, self._most_s)

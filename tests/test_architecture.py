@@ -26,6 +26,7 @@ LONGER: dict[str, str] = dict.fromkeys(
         "cloud/cli/serve.py:serve",
         "cloud/cli/service_deploying.py:deploy",
         "cloud/cli/service_deploying.py:update",
+        "cloud/cli/simulating.py:simulate",
         "cloud/cli/verifying.py:verify",
     ),
     "its signature is the table of the command's options",

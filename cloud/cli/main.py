@@ -27,6 +27,7 @@ from cloud.cli import (
     releasing,
     serve,
     services,
+    simulating,
     telemetry,
     webhooks,
 )
@@ -65,6 +66,7 @@ app.command()(history.events)
 app.command()(history.history)
 app.add_typer(webhooks.app, name="webhooks")
 app.command()(demo.demo)
+app.command()(simulating.simulate)
 
 
 @app.command()

@@ -1,10 +1,14 @@
 """Everything that devices publish, sorted into queues by what it carries.
 
-One connection with a lasting session: the broker keeps each message until it is acked, which
-happens after the commit that it led to. The link's thread only puts into bounded queues; when one
-is full that thread waits, the socket fills, and the broker holds the rest: back-pressure without a
-line of code at the broker. So nothing that a full queue depends on may be sent over this link; the
-registry publishes over another (see cloud.serve).
+A connection with a lasting session for each kind: the broker keeps each message until it is acked,
+which happens after the commit that it led to. One session for all would be one too few: NATS counts
+what is not acked yet by session and by subscription, with the same limit, and what it takes out of
+its store beyond the session's is late by `ack_wait`, ten seconds.
+
+A link's thread only puts into bounded queues; when one is full that thread waits, the socket fills,
+and the broker holds the rest: back-pressure without a line of code at the broker. So nothing that a
+full queue depends on may be sent over these links; the registry publishes over another (see
+cloud.serve).
 """
 
 import logging
@@ -21,11 +25,20 @@ from runtime.topics import Channel, DeviceId
 log = logging.getLogger(__name__)
 
 CLIENT_ID = "packhorse-ingest"
-"""Fixed, since the broker keeps the session under it."""
-SUBSCRIPTIONS = tuple((topics.every_device(channel), 1) for channel in topics.FROM_DEVICE)
+"""Under which older registries kept one session for all channels."""
 DEPTH = 256
 """Messages that wait in one queue."""
 _LOOK_S = 0.5
+
+
+def client_id(channel: Channel) -> str:
+    """Return the fixed name under which the broker keeps the session of a channel."""
+    return f"{CLIENT_ID}-{channel.value}"
+
+
+def subscriptions(channel: Channel) -> list[tuple[str, int]]:
+    """Return what the session of a channel subscribes, with its QoS."""
+    return [(topics.every_device(channel), 1)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Intake:
     on_connected: Callable[[], None] = lambda: None
     telemetry: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
     states: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
-    """Reports and presences, in the order in which they came."""
+    """Reports and presences, each in the order in which they came."""
     requests: Inbox = field(default_factory=lambda: queue.Queue(DEPTH))
     on_result: Callable[[Arrival], None] = lambda _arrival: None
     """Takes what came of a command, in the link's thread: quick."""

@@ -31,11 +31,11 @@ from runtime.topics import Channel, DeviceId
 log = logging.getLogger(__name__)
 
 FLUSH_S = 15.0
-GROUP = 64
+GROUP = 128
 MAX_GENERATION = 1 << 53
 _LOOK_S = 0.5
-_POISON = (StatementError, OverflowError)
-"""What the database says to a value that it cannot hold."""
+_POISON = (InvalidError, StatementError, OverflowError)
+"""What is said of a word that asks the impossible, or holds what no column can."""
 _REMEMBERED = 100_000
 
 
@@ -132,11 +132,20 @@ class Presences:
             self._heartbeats[word.device] = word
 
     def _write(self, words: Iterable[Word]) -> None:
+        said = list(words)
+        try:
+            self._write_with(said, self._apply)
+        except OperationalError:
+            raise
+        except _POISON:  # only the culprit may suffer
+            self._write_with(said, self._apply_apart)
+
+    def _write_with(self, words: Sequence[Word], apply: Callable[[Session, Word], None]) -> None:
         with self._services.transaction() as session:
-            known = set(devices.allowed(session))
+            known = devices.load_allowed(session, {word.device for word in words})
             for word in words:
                 if word.device in known:
-                    self._apply(session, word)
+                    apply(session, word)
                 else:
                     log.warning("word of an unknown or revoked device dropped", extra=_who(word))
 
@@ -144,18 +153,22 @@ class Presences:
         if isinstance(word.said, Presence):
             _apply_presence(session, word.device, word.said, word)
             return
+        devices.apply_reported(
+            session,
+            word.device,
+            word.said,
+            now=word.received_at,
+            lease_s=self._services.settings.lease_s,
+        )
+
+    def _apply_apart(self, session: Session, word: Word) -> None:
+        """Apply a word in a savepoint of its own, so that it fails alone."""
         try:
             with session.begin_nested():
-                devices.apply_reported(
-                    session,
-                    word.device,
-                    word.said,
-                    now=word.received_at,
-                    lease_s=self._services.settings.lease_s,
-                )
+                self._apply(session, word)
         except OperationalError:
             raise
-        except (InvalidError, *_POISON) as error:
+        except _POISON as error:
             # What its new facts would have it run is impossible, or no column holds what it says.
             log.warning("report refused", extra={**_who(word), "why": str(error)})
             events.add(

@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from cloud import tables
 from cloud.registry import desired, devices
 from cloud.services import Services
-from runtime.errors import LinkError
+from runtime.errors import LinkError, PartlyPublishedError
 from runtime.retry import Backoff
 from runtime.topics import DeviceId
 
@@ -27,7 +27,7 @@ LOOK_S = 30.0
 """A change that nobody told of is found after this long."""
 AGAIN_S = 1.0
 """A device gets the same generation again at most this often."""
-_MARKED_TOGETHER = 256
+_MARKED_TOGETHER = 4096
 
 
 class _Row(NamedTuple):
@@ -39,8 +39,13 @@ class _Row(NamedTuple):
 class Publisher:
     """Publishes desired rows, in a thread of its own; any thread may tell it of work."""
 
-    def __init__(self, services: Services, publish: Callable[[DeviceId, bytes], None]) -> None:
-        """`publish` returns once the broker has the message, retained, or raises LinkError."""
+    def __init__(
+        self, services: Services, publish: Callable[[Sequence[tuple[DeviceId, bytes]]], None]
+    ) -> None:
+        """`publish` returns once the broker has all of these, retained.
+
+        Or it raises PartlyPublishedError.
+        """
         self._services, self._publish = services, publish
         self._work = threading.Condition()
         self._woken = True
@@ -118,13 +123,12 @@ class Publisher:
             self._publish_some(rows[start : start + _MARKED_TOGETHER])
 
     def _publish_some(self, rows: Sequence[_Row]) -> None:
-        taken: list[_Row] = []
         try:
-            for row in rows:
-                self._publish(row.device, row.body)
-                taken.append(row)
-        finally:
-            self._mark(taken)
+            self._publish([(row.device, row.body) for row in rows])
+        except PartlyPublishedError as error:
+            self._mark(rows[: error.taken])
+            raise
+        self._mark(rows)
 
     def _mark(self, rows: Sequence[_Row]) -> None:
         now = time.monotonic()
@@ -132,8 +136,7 @@ class Publisher:
             self._sent_at.update({row.device: now for row in rows})
         if rows:
             with self._services.transaction() as session:
-                for row in rows:
-                    desired.mark_published(session, row.device, row.generation)
+                desired.mark_published(session, {row.device: row.generation for row in rows})
 
     def _rows(self, *, everything: bool, lagging: set[DeviceId]) -> list[_Row]:
         with self._services.reading() as session:

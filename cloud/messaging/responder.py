@@ -6,7 +6,7 @@ that the index lists. Everything else does not exist for it.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from sqlalchemy.exc import OperationalError
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 GROUP = 16
 MAX_ID_CHARACTERS = 128
 MAX_ENCODINGS = 32
+RECENT_S = 1.0
+"""So long the same is offered to all: what is made meanwhile is offered after it."""
+MAX_RECENT = 64
 _LOOK_S = 0.5
 
 
@@ -51,6 +54,7 @@ class Responder:
         self._services, self._inbox = services, inbox
         self._base_url, self._ack, self._tell = base_url.rstrip("/"), ack, tell
         self._selection = Selection(services)
+        self._recent = _Recent(services.clock.now)
 
     def run(self, stopping: threading.Event) -> None:
         """Answer until `stopping`."""
@@ -76,11 +80,19 @@ class Responder:
             if refused is not None:
                 log.warning("no offer", extra={"device": device, "why": refused.error})
                 return refused
-            offers = [self._offer(choice) for choice in self._selection.choose(request)]
+            offers = [self._offer(choice) for choice in self._choose(request)]
         except PackhorseError as error:
             log.warning("no offer", extra={"device": device, "why": str(error)})
             return FetchResponse(request.id, error=str(error), retryable=error.retryable)
         return _fitting(FetchResponse(request.id, offers=tuple(offers)))
+
+    def _choose(self, request: FetchRequest) -> Sequence[Choice]:
+        """Choose; devices that ask the same in one moment, as after a deployment, get the same."""
+        asked = msgspec.structs.replace(request, id="")
+        if (choices := self._recent.get(asked)) is None:
+            choices = self._selection.choose(request)
+            self._recent.put(asked, choices)
+        return choices
 
     def _offer(self, choice: Choice) -> Offer:
         """Return an offer, with URLs of the object store if it gives any, else of our own."""
@@ -101,6 +113,23 @@ class Responder:
             base=recipe.base,
             whole_size=0 if recipe.base is None else choice.whole_size,
         )
+
+
+class _Recent:
+    """What was chosen in the last moment."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._since = now, 0.0
+        self._choices: dict[FetchRequest, Sequence[Choice]] = {}
+
+    def get(self, asked: FetchRequest) -> Sequence[Choice] | None:
+        if not 0.0 <= self._now() - self._since < RECENT_S:
+            self._choices, self._since = {}, self._now()
+        return self._choices.get(asked)
+
+    def put(self, asked: FetchRequest, choices: Sequence[Choice]) -> None:
+        if len(self._choices) < MAX_RECENT:
+            self._choices[asked] = choices
 
 
 def _read(arrival: Arrival) -> FetchRequest:

@@ -1,23 +1,25 @@
-"""The registry's side of MQTT: two links, and the four duties that they feed or carry.
+"""The registry's side of MQTT: its links, and the four duties that they feed or carry.
 
-    link packhorse-ingest  ─► Intake ─► ingest      telemetry into rows
-      (lasting session)            ├──► presence    reports into device rows
-                                   ├──► responder   download offers
-                                   └──► commander   what came of commands
-    link packhorse-publish ◄─ publisher, and the answers of the three above
+    packhorse-ingest-telemetry ─► Intake ─► ingest      telemetry into rows
+    …-reported, …-presence            ├───► presence    reports into device rows
+    …-request                         ├───► responder   download offers
+    …-result                          └───► commander   what came of commands
+      (lasting sessions)
+    packhorse-ingest ◄─ publisher, and the answers of the three above
 
-Two, since the one that receives stands still while the database cannot keep up, and what the
-registry has to say must go out all the same.
+What receives stands still while the database cannot keep up; what the registry has to say must go
+out all the same, and what carries one channel need not wait for another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.crew import Crew
+from cloud.messaging import intake
 from cloud.messaging.commands import Commander
 from cloud.messaging.ingest import Ingester
-from cloud.messaging.intake import CLIENT_ID, SUBSCRIPTIONS, Intake
+from cloud.messaging.intake import CLIENT_ID, Intake
 from cloud.messaging.presence import Presences
 from cloud.messaging.publisher import Publisher
 from cloud.messaging.responder import Responder
@@ -28,7 +30,8 @@ from runtime.messages import Ack, Command, FetchResponse
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
-PUBLISH_CLIENT_ID = "packhorse-publish"
+PUBLISH_CLIENT_ID = CLIENT_ID
+"""Its session is a clean one, which ends the lasting one that an older registry left under it."""
 FIRST_S, MOST_S = 0.1, 5.0
 """The registry is one client, and everything waits for it: it comes back fast."""
 STOP_S = 2.0
@@ -74,14 +77,26 @@ class Wire:
             ack=self._ack,
             tell=self._tell_response,
         )
-        self._incoming = self._link(CLIENT_ID, SUBSCRIPTIONS, self._intake.put, lasting=True)
+        self._incoming = {
+            channel: self._link(
+                intake.client_id(channel),
+                intake.subscriptions(channel),
+                self._intake.put,
+                lasting=True,
+            )
+            for channel in topics.FROM_DEVICE
+        }
         self._outgoing = self._link(PUBLISH_CLIENT_ID, (), self._on_outgoing, lasting=False)
         services.notifier.subscribe(Change.DESIRED, self._publisher.wake)
 
     @property
     def connected(self) -> bool:
-        """Whether both links stand."""
-        return self._incoming.connected and self._outgoing.connected
+        """Whether all links stand."""
+        return self._receives and self._outgoing.connected
+
+    @property
+    def _receives(self) -> bool:
+        return all(link.connected for link in self._incoming.values())
 
     def start(self) -> None:
         """Start links and duties; returns at once."""
@@ -91,18 +106,20 @@ class Wire:
         self._crew.start("responder", lambda: self._responder.run(stopping))
         self._crew.start("publisher", lambda: self._publisher.run(stopping))
         self._outgoing.start()
-        self._incoming.start()
+        for link in self._incoming.values():
+            link.start()
 
     def part(self) -> None:
         """Leave the broker; the crew has been told to stop."""
         self._publisher.wake()
-        self._incoming.stop(STOP_S)
+        for link in self._incoming.values():
+            link.stop(STOP_S)
         self._outgoing.stop(STOP_S)
 
     def health(self) -> dict[str, bool]:
         """Return what works, by name."""
         return {
-            "broker_incoming": self._incoming.connected,
+            "broker_incoming": self._receives,
             "broker_outgoing": self._outgoing.connected,
             "telemetry": not self._ingester.trouble,
         }
@@ -110,7 +127,7 @@ class Wire:
     def _link(
         self,
         client_id: str,
-        subscriptions: tuple[tuple[str, int], ...],
+        subscriptions: Sequence[tuple[str, int]],
         inbox: Callable[[LinkEvent], None],
         *,
         lasting: bool,
@@ -132,10 +149,11 @@ class Wire:
             self._publisher.everything()
 
     def _ack(self, message: Received) -> None:
-        self._incoming.ack(message)
+        self._incoming[Channel(message.topic.split("/")[3])].ack(message)
 
-    def _publish_desired(self, device: DeviceId, body: bytes) -> None:
-        self._outgoing.publish(topics.render(device, Channel.DESIRED), body, retain=True)
+    def _publish_desired(self, rows: Sequence[tuple[DeviceId, bytes]]) -> None:
+        retained = [(topics.render(device, Channel.DESIRED), body) for device, body in rows]
+        self._outgoing.publish_all(retained, retain=True)
 
     def _tell_ack(self, device: DeviceId, ack: Ack) -> None:
         # QoS 0: a lost Ack costs a repetition, a wait for each would cost every one.

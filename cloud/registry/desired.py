@@ -4,10 +4,11 @@ Pure decisions are in `cloud.registry.intents`. `recompute` raises a device's ge
 its modules change; the publisher sends every row whose published generation is behind.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from sqlmodel import Session, col, select, update
+from sqlalchemy import bindparam
+from sqlmodel import Session, SQLModel, col, func, select, update
 
 from cloud import tables
 from cloud.registry import intents
@@ -62,12 +63,12 @@ def recompute(
     )
     if devices is not None:
         query = query.where(col(tables.Device.id).in_(list(devices)))
-    wishes = active(session)
-    changed = [
-        DeviceId(device.id)
-        for device, row in session.exec(query).all()
-        if _update(session, device.id, row, intents.desired_for(target(device), wishes), now)
-    ]
+    wishes, fleet = active(session), _fleet(session)
+    changed = []
+    for device, row in session.exec(query).all():
+        modules = intents.desired_for(target(device), wishes)
+        if _update(session, device.id, row, modules, fleet=fleet, now=now):
+            changed.append(DeviceId(device.id))
     if changed:
         mark(session, Change.DESIRED)
     return changed
@@ -78,13 +79,15 @@ def _update(
     device: str,
     row: tables.Desired | None,
     modules: tuple[ModuleSpec, ...],
+    *,
+    fleet: int,
     now: float,
 ) -> bool:
     if row is not None and _message(row).modules == modules:
         return False
     generation = 1 if row is None else row.generation + 1
     payload = messages.encode(
-        Desired(device=device, generation=generation, issued_at=now, modules=modules)
+        Desired(device=device, generation=generation, issued_at=now, modules=modules, fleet=fleet)
     )
     if len(payload) > messages.MAX_MESSAGE_BYTES:
         raise InvalidError(
@@ -97,6 +100,12 @@ def _update(
     row.generation, row.body = generation, payload.decode()
     session.add(row)
     return True
+
+
+def _fleet(session: Session) -> int:
+    """Return how many devices the broker lets in."""
+    query = select(func.count()).where(col(tables.Device.revoked_at).is_(None))
+    return session.exec(query).one()
 
 
 def renew(session: Session, device: DeviceId, *, now: float, above: int = 0) -> None:
@@ -133,13 +142,15 @@ def lagging(session: Session, *, everything: bool = False) -> Sequence[tables.De
     return session.exec(query).all()
 
 
-def mark_published(session: Session, device: DeviceId, generation: int) -> None:
-    """Note that the broker has this generation; an older note never replaces a newer one."""
-    session.exec(
-        update(tables.Desired)
-        .where(col(tables.Desired.device) == device)
-        .where(col(tables.Desired.published_generation) < generation)
-        .values(published_generation=generation)
+def mark_published(session: Session, generations: Mapping[DeviceId, int]) -> None:
+    """Note which generations the broker has; an older note never replaces a newer one."""
+    row = SQLModel.metadata.tables["desired"].c
+    session.connection().execute(
+        update(SQLModel.metadata.tables["desired"])
+        .where(row.device == bindparam("of"))
+        .where(row.published_generation < bindparam("newest"))
+        .values(published_generation=bindparam("newest")),
+        [{"of": device, "newest": newest} for device, newest in generations.items()],
     )
 
 

@@ -1,7 +1,7 @@
 """Devices: what they are called, what they told, and which of them may connect."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 from sqlmodel import Session, col, or_, select
@@ -49,6 +49,17 @@ def allowed(session: Session) -> list[DeviceId]:
     """Return the ids that the broker shall let in."""
     query = select(tables.Device.id).where(col(tables.Device.revoked_at).is_(None))
     return [DeviceId(device) for device in session.exec(query.order_by(col(tables.Device.id)))]
+
+
+def load_allowed(session: Session, among: Collection[DeviceId]) -> dict[str, tables.Device]:
+    """Return those of these devices that the broker shall let in, by id.
+
+    While the caller holds the result, `get` of one of them needs no query.
+    """
+    query = select(tables.Device).where(
+        col(tables.Device.id).in_(among), col(tables.Device.revoked_at).is_(None)
+    )
+    return {row.id: row for row in session.exec(query)}
 
 
 def certificates(session: Session) -> dict[DeviceId, str]:
@@ -135,17 +146,18 @@ def revoke(session: Session, device: str, *, actor: str, now: float) -> tables.D
 
 def apply_reported(
     session: Session, device: DeviceId, report: Reported, *, now: float, lease_s: float = LEASE_S
-) -> bool:
-    """Take over a device's report; say whether it lags behind its desired state.
+) -> None:
+    """Take over a device's report.
 
     Raises NotFoundError for a device that never enrolled. What converged or failed since the
     report before goes into the history, and what it runs now; changed facts may change what it
     shall run.
     """
     row = get(session, device)
+    before = reported(row)
     runs.note_heard(session, row, online=None, lease_s=lease_s, now=now)
-    _note_transitions(session, row, report, now)
-    runs.note(session, row, report, reported(row), now=now)
+    _note_transitions(session, row, report, before, now)
+    runs.note(session, row, report, before, now=now)
     facts = dict(sorted(report.facts.items())[:MAX_FACTS])
     facts_changed = bool(facts) and facts != row.facts
     if facts_changed:
@@ -154,11 +166,9 @@ def apply_reported(
     row.reported_at = row.last_seen = now
     row.reported_generation = report.generation
     session.add(row)
-    session.flush()
     if facts_changed:
+        session.flush()
         _follow_facts(session, device, now)
-    wanted = session.get(tables.Desired, device)
-    return wanted is not None and report.generation < wanted.generation
 
 
 def _follow_facts(session: Session, device: DeviceId, now: float) -> None:
@@ -198,8 +208,9 @@ def reported(row: tables.Device) -> Reported | None:
     return None if row.reported is None else msgspec.convert(row.reported, Reported)
 
 
-def _note_transitions(session: Session, row: tables.Device, report: Reported, now: float) -> None:
-    before = reported(row)
+def _note_transitions(
+    session: Session, row: tables.Device, report: Reported, before: Reported | None, now: float
+) -> None:
     known = {} if before is None else {module.name: _essence(module) for module in before.modules}
     kinds = {Phase.RUNNING: "device.converged", Phase.FAILED: "device.failed"}
     for module in report.modules:

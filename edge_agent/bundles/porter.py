@@ -15,6 +15,7 @@ from edge_agent.bundles.releases import Releases
 from edge_agent.mind import effects, events
 from edge_agent.mind.events import Event, News
 from edge_agent.workers import memory
+from edge_agent.workers.engineroom import EngineRoom
 from runtime.digests import Digest
 from runtime.errors import IntegrityError, PackhorseError
 
@@ -31,9 +32,14 @@ class Porter:
     """Does Fetch, Verify and CollectGarbage; puts Fetched, Verified, FetchProgress, JobFailed."""
 
     def __init__(
-        self, releases: Releases, fetcher: Fetcher, put: Callable[[Event | News], None]
+        self,
+        releases: Releases,
+        fetcher: Fetcher,
+        put: Callable[[Event | News], None],
+        room: EngineRoom | None = None,
     ) -> None:
-        """Work on `releases`; tell `put`."""
+        """Work on `releases`, and on images in the engine's `room`; tell `put`."""
+        self._room = room
         self._releases, self._fetcher, self._put = releases, fetcher, put
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
@@ -89,7 +95,9 @@ class Porter:
             if isinstance(job, effects.Fetch):
                 self._fetch(job)
             else:
-                self._releases.lay_out(job.bundle)
+                index = self._releases.lay_out(job.bundle)
+                if self._room is not None:
+                    self._room.require(index)
                 self._tell(job, events.Verified(job.module, job.job))
         except FetchCancelledError:
             log.info("job cancelled", extra={"module_name": job.module, "bundle": job.bundle})
@@ -125,6 +133,13 @@ class Porter:
             cancelled=lambda: self._is_cancelled(job.job),
             warn=warn,
         )
+        if self._room is not None:
+            self._room.bring(
+                job.bundle,
+                self._releases.fetched_index(job.bundle),
+                progress=progress,
+                cancelled=lambda: self._is_cancelled(job.job),
+            )
         transfer = self._fetcher.transfer(job.bundle)
         self._tell(job, events.Fetched(job.module, job.job, transfer))
 
@@ -154,5 +169,7 @@ class Porter:
         try:
             self._fetcher.retain(keep)
             self._releases.collect(keep)
+            if self._room is not None:
+                self._room.collect(keep)
         except OSError:
             log.exception("garbage not collected")

@@ -119,10 +119,11 @@ class Releases:
         yield bundle
         # An index that is not here yet, or damaged, is fetched first; so are its blobs.
         with contextlib.suppress(InvalidError):
-            for entry in self._any_index(bundle).files:
+            for entry in self.fetched_index(bundle).files:
                 yield entry.sha256
 
-    def _any_index(self, bundle: Digest) -> Index:
+    def fetched_index(self, bundle: Digest) -> Index:
+        """Return the index of a bundle whose files may not be laid out yet; raise InvalidError."""
         if not self.blobs.has(bundle):
             return self.index(bundle)
         with self.blobs.open(bundle) as file:

@@ -139,6 +139,8 @@ class WorkerExited(WorkerEvent, frozen=True):
     text: str
     final: bool = False
     """It broke a limit of its own bundle: trying it again would end the same way."""
+    blameless: bool = False
+    """Something else than the bundle was at fault: it is tried again, and not counted."""
 
 
 class News(msgspec.Struct, frozen=True):
@@ -174,6 +176,12 @@ class FetchTrouble(News, frozen=True):
     module: str
     text: str
     """Empty: another bundle is on its way now."""
+
+
+class EngineTrouble(News, frozen=True):
+    """The container engine does not answer, or does again (`text` empty)."""
+
+    text: str
 
 
 class HandsAsked(News, frozen=True):

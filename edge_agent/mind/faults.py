@@ -4,6 +4,7 @@ what fails                       consequence
 ──────────────────────────────   ───────────────────────────────────────────────────────────
 network, disk, damaged bytes     tried again for ever, ever more slowly
 load, check, limit, time-out     the candidate's bundle is refused; the old version runs on
+the container engine is away     tried again for ever; nothing is held against the bundle
 candidate dies without a word    tried again; refused after `crash_limit` deaths
 worker dies while the one        the old one takes the traffic back at once; the new one is
 before is still warm             tried again; refused after `crash_limit` crashes
@@ -15,11 +16,13 @@ the device restarts in a trial   counted as a crash of what was being tried
 from msgspec.structs import replace
 
 from edge_agent.mind import effects, modules, plan
-from edge_agent.mind.events import JobFailed, TimerKey
+from edge_agent.mind.events import JobFailed, TimerKey, WorkerExited
 from edge_agent.mind.modules import Module, Worker
 from edge_agent.mind.turn import Turn
 from runtime.messages import ModuleSpec, Phase
 
+BLAMELESS_S = 5.0
+"""Before another try of what failed through no fault of its own."""
 REBOOTED = "the device restarted while it was being tried"
 
 
@@ -66,14 +69,21 @@ def worker_failed(module: Module, turn: Turn, worker: Worker, text: str) -> Modu
     return module
 
 
-def worker_exited(module: Module, turn: Turn, worker: Worker, text: str, *, final: bool) -> Module:
+def worker_exited(module: Module, turn: Turn, worker: Worker, event: WorkerExited) -> Module:
     """Deal with a process that has ended."""
-    before, module = module, plan.without(module, worker.slot)
+    before, module, text = module, plan.without(module, worker.slot), event.text
     if _is(before.candidate, worker):
-        if final:
+        if event.final:
             return refuse(module, turn, worker.spec, text)
+        if event.blameless:
+            turn.do(effects.SetTimer(TimerKey(module.name, "retry"), BLAMELESS_S))
+            again = replace(module, stage=Phase.STAGED, waiting=True, trying=None)
+            return replace(again, trouble=text)
         return _candidate_lost(module, turn, worker.spec, text)
     if _is(before.active, worker):
+        if event.blameless:
+            turn.do(effects.SetTimer(TimerKey(module.name, "restart"), BLAMELESS_S))
+            return replace(module, resting=True, trouble=module.trouble or text)
         return _active_lost(module, turn, worker.spec, text)
     return module
 

@@ -247,7 +247,7 @@ def _worker(module: Module, turn: Turn, event: WorkerEvent) -> Module:
         return module
     match event:
         case WorkerExited():
-            module = faults.worker_exited(module, turn, worker, event.text, final=event.final)
+            module = faults.worker_exited(module, turn, worker, event)
         case SourcesStopped():
             module = modules.replace_worker(module, replace(worker, reading=Reading.OFF))
         case WorkerFailed() if worker not in module.leaving:
@@ -267,6 +267,8 @@ def _accepting(module: Module, turn: Turn, worker: Worker) -> Module:
     module = modules.replace_worker(module, replace(worker, stage=Stage.SERVING))
     if module.active is None or module.active.slot != worker.slot:
         return module
+    if module.pursued is None:
+        module = replace(module, trouble="")
     stable = TimerKey(module.name, "stable", worker.slot)
     turn.do(effects.SetTimer(stable, turn.limits.stable_s))
     if module.warm is not None:

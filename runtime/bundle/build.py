@@ -80,7 +80,7 @@ def build(directory: Path, uses: Mapping[str, Uses] | None = None) -> Built:
 
 _AS_WRITTEN = (
     "entry", "check", "resources", "sources", "tags", "description", "metadata", "card",
-    "providers", "outputs", "batching",
+    "providers", "outputs", "batching", "container",
 )  # fmt: skip
 """What the index says as the author wrote it."""
 
@@ -172,6 +172,8 @@ def _step(directory: Path, step: StepSource) -> Step:
         raise InvalidError(f"{field}.{error.field}", error.value, error.fix) from error
     if own.kind == "ensemble":
         raise InvalidError(field, own.name, "it is an ensemble: list its steps here instead")
+    if own.kind == "container":
+        raise InvalidError(field, own.name, "it is no model: deploy it as a module of its own")
     # What concerns a bundle that is deployed by itself says nothing here.
     bare = msgspec.structs.replace(own, files=(), check=None, sources=(), variants=(), only=())
     bare = msgspec.structs.replace(bare, batching=None)
@@ -226,6 +228,8 @@ def _signature(source: Source, found: dict[str, Path], steps: tuple[Step, ...]) 
         nodes = [ensemble.Node(step.name, step.inputs, step.index.signature) for step in steps]
         # In the order of the index's canonical JSON, from which every reader wires them again.
         return ensemble.wire(nodes, dict(sorted(source.outputs.items()))).signature
+    if source.kind == "container":
+        return Signature(inputs=(), outputs=())
     if source.kind == "onnx":
         return _graph_signature(source.model, found)
     if source.signature is not None:

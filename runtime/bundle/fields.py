@@ -78,6 +78,17 @@ class Fields:
             refuse(f"{self._prefix}{key}", value, "text")
         return value
 
+    def is_text(self, key: str) -> bool:
+        """Say whether a value is text."""
+        return isinstance(self._values.get(key), str)
+
+    def flag(self, key: str) -> bool | None:
+        """Return true or false; None if the key is missing."""
+        value = self._values.get(key)
+        if key in self._values and not isinstance(value, bool):
+            refuse(f"{self._prefix}{key}", value, "true or false")
+        return value
+
     def path(self, key: str, *, required: bool = False) -> str:
         """Return a relative path that stays in the bundle; "" if the key is missing."""
         text = self.text(key, required=required)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from runtime import digests, messages
-from runtime.bundle import batching, conditions, ensemble, names
+from runtime.bundle import batching, conditions, containers, ensemble, names
 from runtime.bundle.batching import Batching as Batching  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import DataType as DataType  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import Signature as Signature  # noqa: PLC0414 - for those who import it here
@@ -24,8 +24,8 @@ MAX_FILES = 10_000
 MAX_REQUIREMENTS = 1000
 MAX_VARIANTS = 32
 
-Kind = Literal["onnx", "python", "ensemble"]
-"""Who makes the outputs: the graph in `model`, run() of the script in `entry`, or `steps`."""
+Kind = Literal["onnx", "python", "ensemble", "container"]
+"""Who makes the outputs: the graph in `model`, run() in `entry`, or `steps`; or no model at all."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,6 +155,8 @@ class Index(msgspec.Struct, frozen=True, omit_defaults=True):
     """onnxruntime's execution providers, best first; (): the CPU."""
     batching: Batching | None = None
     """None: requests are never put together."""
+    container: containers.Group | None = None
+    """Of kind container."""
 
 
 def encode(index: Index) -> bytes:
@@ -207,10 +209,9 @@ def validate(index: Index) -> None:
         _validate_steps(index)
     elif index.steps:
         raise InvalidError("steps", len(index.steps), "only kind ensemble has steps")
-    if len(index.requirements) > MAX_REQUIREMENTS:
-        raise InvalidError(
-            "requirements", len(index.requirements), f"list at most {MAX_REQUIREMENTS}"
-        )
+    containers.require_for(index.kind, index.container)
+    if (count := len(index.requirements)) > MAX_REQUIREMENTS:
+        raise InvalidError("requirements", count, f"list at most {MAX_REQUIREMENTS}")
     batching.require(index.batching, index.signature)
     _validate_variants(index.variants)
     for seen in (None, *index.variants):

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from runtime.bundle import checksource, ensemblesource, fields, names, strictyaml, variantsource
+from runtime.bundle import (
+    checksource,
+    containersource,
+    ensemblesource,
+    fields,
+    names,
+    strictyaml,
+    variantsource,
+)
+from runtime.bundle.containers import Group
 from runtime.bundle.ensemblesource import StepSource
 from runtime.bundle.fields import Fields
 from runtime.bundle.index import (
@@ -31,7 +40,6 @@ EXAMPLE = "name: my-model\nkind: onnx\nmodel: model.onnx\n"
 
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _DATATYPES: tuple[DataType, ...] = get_args(DataType)
-_LATER_KINDS = ("container",)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ class Source:
     outputs: dict[str, str]
     """Of kind ensemble: output to STEP.OUTPUT; {}: all that no step takes."""
     batching: Batching | None
+    container: Group | None
+    """Of kind container."""
 
 
 def read_source(directory: Path) -> Source:
@@ -89,6 +99,7 @@ def parse_source(data: bytes) -> Source:
         )
     top = Fields(strictyaml.load(data, SOURCE_NAME), "", _KEYS)
     kind = _kind(top.text("kind", required=True))
+    container = containersource.read(top, kind)
     return Source(
         name=names.require(top.text("name", required=True), "name"),
         kind=kind,
@@ -108,13 +119,14 @@ def parse_source(data: bytes) -> Source:
         steps=ensemblesource.steps(top, kind),
         outputs=ensemblesource.outputs(top),
         batching=_batching(top),
+        container=container,
     )
 
 
 _KEYS = (
     "name", "kind", "model", "entry", "signature", "requirements", "check", "resources",
     "sources", "tags", "metadata", "card", "description", "providers", "variants", "ensemble",
-    "batching",
+    "batching", *containersource.KEYS,
 )  # fmt: skip
 
 
@@ -122,9 +134,6 @@ def _kind(kind: str) -> Kind:
     for known in _KINDS:
         if kind == known:
             return known
-    if kind in _LATER_KINDS:
-        fix = f"this version does not yet support it: use {' or '.join(_KINDS)}"
-        raise InvalidError("kind", kind, fix)
     raise InvalidError("kind", kind, f"write kind: {' or kind: '.join(_KINDS)}")
 
 

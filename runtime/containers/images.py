@@ -11,6 +11,8 @@ from runtime.containers.specs import Credentials, ImageSeen
 
 Progress = Callable[[str], None]
 """Called with each line of what is being done."""
+Count = Callable[[int, int], None]
+"""Called with bytes that have come, and bytes that are known to be needed."""
 _FAILED = 500
 
 
@@ -55,10 +57,17 @@ class Images:
             raise EngineRefusedError(f"build {tag}", status=_FAILED, said="it made no image")
         return found.id
 
-    def pull(self, reference: str, credentials: Credentials | None, progress: Progress) -> None:
-        """Fetch an image by name, tag or digest.
+    def pull(
+        self,
+        reference: str,
+        credentials: Credentials | None,
+        progress: Progress,
+        count: Count | None = None,
+    ) -> None:
+        """Fetch an image by name, tag or digest; what `count` raises ends it.
 
-        Without credentials those of the Docker configuration (`docker login`) are used.
+        Without credentials those of the Docker configuration (`docker login`) are used. Raises
+        AbsentError if the image registry has no such image.
         """
         name, separator, tag = reference.partition("@")
         if not separator:
@@ -67,8 +76,12 @@ class Images:
             told = self._streams.pull(
                 name, tag=tag, stream=True, decode=True, auth_config=_auth(credentials)
             )
+        layers: dict[str, tuple[int, int]] = {}
         for line in self._told(f"pull {reference}", told):
             _pass_on(line, progress)
+            if count is not None and tally(layers, line):
+                done, total = zip(*layers.values(), strict=True)
+                count(sum(done), sum(total))
 
     def push(self, reference: str, credentials: Credentials | None, progress: Progress) -> str:
         """Give an image NAME:TAG to its image registry; return the manifest's digest."""
@@ -107,6 +120,19 @@ class Images:
                     said = " ".join(str(line["error"]).split())
                     raise EngineRefusedError(what, status=_FAILED, said=said)
                 yield line
+
+
+def tally(layers: dict[str, tuple[int, int]], line: Mapping[str, Any]) -> bool:
+    """Note what a line of a pull says of a layer's bytes; say whether it said anything."""
+    layer, detail = str(line.get("id") or ""), line.get("progressDetail") or {}
+    total = int(detail.get("total") or 0)
+    if line.get("status") == "Downloading" and total:
+        layers[layer] = (int(detail.get("current") or 0), total)
+    elif line.get("status") == "Download complete" and layer in layers:
+        layers[layer] = (layers[layer][1], layers[layer][1])
+    else:
+        return False
+    return True
 
 
 def split_tag(reference: str) -> tuple[str, str]:

@@ -5,8 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.containers import specs
-from runtime.containers.specs import ContainerSeen, ContainerSpec, ImageSeen, Mount, Probe
+from runtime.containers.specs import Bind, ContainerSeen, ContainerSpec, ImageSeen, Mount, Probe
 
 _NANO = 1_000_000_000
 _MIB = 1 << 20
@@ -18,7 +17,7 @@ def container(spec: ContainerSpec) -> dict[str, Any]:
         "Image": spec.image,
         "Env": [f"{name}={value}" for name, value in sorted(spec.env.items())],
         "Labels": dict(spec.labels),
-        "ExposedPorts": {f"{port}/tcp": {} for port in spec.ports},
+        "ExposedPorts": {inside: {} for inside in _published(spec)},
         "HostConfig": _host(spec),
         "StopTimeout": spec.stop_s,
     }
@@ -39,27 +38,39 @@ def container(spec: ContainerSpec) -> dict[str, Any]:
 def _host(spec: ContainerSpec) -> dict[str, Any]:
     host: dict[str, Any] = {
         "NetworkMode": spec.network,
-        "PortBindings": {
-            f"{port}/tcp": [{"HostIp": address, "HostPort": str(outside)}]
-            for port, (address, outside) in spec.ports.items()
-        },
+        "PortBindings": _published(spec),
         "RestartPolicy": {"Name": spec.restart},
         "LogConfig": {
             "Type": "json-file",
-            "Config": {"max-size": specs.LOG_BYTES, "max-file": specs.LOG_FILES},
+            "Config": {"max-size": spec.log_size, "max-file": spec.log_files},
         },
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": spec.read_only,
         "Tmpfs": dict(spec.tmpfs),
         "Sysctls": dict(spec.sysctls),
-        "Mounts": [_mount(each) for each in spec.mounts],
+        "Mounts": [*map(_mount, spec.mounts), *map(_bind, spec.binds)],
         "PidsLimit": spec.pids,
     }
     host |= limits(spec.cpu, spec.memory_mb)
     if spec.gpus:
         host["DeviceRequests"] = [{"Count": spec.gpus, "Capabilities": [["gpu"]]}]
+    if spec.capabilities:
+        host["CapAdd"] = list(spec.capabilities)
+    if spec.devices:
+        host["Devices"] = [
+            {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"}
+            for path in spec.devices
+        ]
     return host
+
+
+def _published(spec: ContainerSpec) -> dict[str, list[dict[str, str]]]:
+    return {
+        f"{inside}/{protocol}": [{"HostIp": address, "HostPort": str(outside)}]
+        for protocol, ports in (("tcp", spec.ports), ("udp", spec.udp_ports))
+        for inside, (address, outside) in ports.items()
+    }
 
 
 def limits(cpu: float | None, memory_mb: int | None) -> dict[str, int]:
@@ -74,6 +85,15 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "Source": mount.volume,
         "Target": mount.path,
         "ReadOnly": mount.read_only,
+    }
+
+
+def _bind(bind: Bind) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": bind.host,
+        "Target": bind.path,
+        "ReadOnly": bind.read_only,
     }
 
 
@@ -108,6 +128,7 @@ def container_seen(found: Mapping[str, Any]) -> ContainerSeen:
         labels=config.get("Labels") or {},
         state=str(state.get("Status") or ""),
         health=str((state.get("Health") or {}).get("Status") or "").replace("none", ""),
+        health_said=_last_probe(state.get("Health") or {}),
         exit_code=int(state.get("ExitCode") or 0),
         oom_killed=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
@@ -127,6 +148,11 @@ def container_seen(found: Mapping[str, Any]) -> ContainerSeen:
         memory_mb=(host.get("Memory") or 0) // _MIB or None,
         restart=str((host.get("RestartPolicy") or {}).get("Name") or ""),
     )
+
+
+def _last_probe(health: Mapping[str, Any]) -> str:
+    told = health.get("Log") or ()
+    return str(told[-1].get("Output") or "").strip() if told else ""
 
 
 def _ports(bindings: Mapping[str, Any]) -> dict[int, tuple[str, int]]:

@@ -47,6 +47,15 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Bind:
+    """A path of the engine's machine in a container."""
+
+    host: str
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
 class Probe:
     """A command that tells whether a container is healthy."""
 
@@ -77,13 +86,23 @@ class ContainerSpec:
     """Names in that network."""
     ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     """TCP port inside to address and port on the engine's machine."""
+    udp_ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    binds: tuple[Bind, ...] = ()
+    devices: tuple[str, ...] = ()
+    """Paths below /dev, the same inside."""
+    capabilities: tuple[str, ...] = ()
+    """Without CAP_; all others are dropped."""
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     """Path to options, such as "size=64m"."""
     sysctls: Mapping[str, str] = field(default_factory=dict)
     cpu: float | None = None
     memory_mb: int | None = None
     gpus: int = 0
+    """-1: all."""
+    log_size: str = LOG_BYTES
+    """Of one file."""
+    log_files: str = LOG_FILES
     pids: int | None = 1024
     restart: Restart = "no"
     read_only: bool = True
@@ -109,6 +128,8 @@ class ContainerSeen:
     """created, running, paused, restarting, removing, exited or dead."""
     health: str = ""
     """starting, healthy or unhealthy; "": it has no probe."""
+    health_said: str = ""
+    """What the last probe printed."""
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""

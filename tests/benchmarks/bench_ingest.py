@@ -25,8 +25,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cloud.crew import Crew
+from cloud.messaging import intake
 from cloud.messaging.ingest import GROUP
-from cloud.messaging.intake import CLIENT_ID, SUBSCRIPTIONS
 from cloud.messaging.record_rows import COLUMNS, readied, record_rows
 from cloud.messaging.wire import BrokerLogin, Wire
 from cloud.services import Services
@@ -99,7 +99,9 @@ def make_payloads(count: int, size: int) -> list[bytes]:
 
 def wait_in_broker(broker: Broker, payloads: list[bytes]) -> None:
     """Leave the messages with the broker, for a session that is not connected now."""
-    with links.linked(lasting(broker), links.Mailbox(), subscriptions=SUBSCRIPTIONS):
+    with links.linked(
+        lasting(broker), links.Mailbox(), subscriptions=intake.subscriptions(Channel.TELEMETRY)
+    ):
         pass
     with links.linked(broker.settings(DEVICE), links.Mailbox()) as device:
         for payload in payloads:
@@ -111,7 +113,7 @@ def lasting(broker: Broker) -> Any:
     return LinkSettings(
         **{
             **vars(broker.settings(REGISTRY_USER, clean_session=False)),
-            "client_id": CLIENT_ID,
+            "client_id": intake.client_id(Channel.TELEMETRY),
         }
     )
 
@@ -165,7 +167,7 @@ def bare_receive(broker: Broker, count: int) -> float:
             if got == count:
                 done.set()
 
-    link = Link(lasting(broker), subscriptions=SUBSCRIPTIONS, inbox=take)
+    link = Link(lasting(broker), subscriptions=intake.subscriptions(Channel.TELEMETRY), inbox=take)
     began = time.perf_counter()
     link.start()
     assert done.wait(60.0)

@@ -98,9 +98,8 @@ def test_what_a_device_shall_run_follows_its_facts(registry: Registry) -> None:
     deploy(registry, "arch=y")
     report = Reported(device="one", generation=1, at=1.0, facts={"arch": "y"})
     with registry.services.transaction() as session:
-        lags = devices.apply_reported(session, ONE, report, now=2.0)
+        devices.apply_reported(session, ONE, report, now=2.0)
 
-    assert lags
     assert len(wanted(registry, "one").modules) == 1
 
 
@@ -164,15 +163,15 @@ def test_rows_lag_until_the_broker_has_their_newest_generation(registry: Registr
 
     assert lagging() == ["one"]
     with registry.services.transaction() as session:
-        desired.mark_published(session, ONE, 1)
+        desired.mark_published(session, {ONE: 1})
     assert lagging() == []
     with registry.services.transaction() as session:
         desired.renew(session, ONE, now=1.0)
-        desired.mark_published(session, ONE, 1)
+        desired.mark_published(session, {ONE: 1})
     assert lagging() == ["one"]
     with registry.services.transaction() as session:
-        desired.mark_published(session, ONE, 2)
-        desired.mark_published(session, ONE, 1)
+        desired.mark_published(session, {ONE: 2})
+        desired.mark_published(session, {ONE: 1})
     assert lagging() == []
     with registry.services.transaction() as session:
         desired.mark_unpublished(session, ONE)

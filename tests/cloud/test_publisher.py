@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from cloud.messaging.publisher import Publisher
 from cloud.registry import devices
 from cloud.services import Change, Services
 from runtime import messages
-from runtime.errors import LinkError
+from runtime.errors import LinkError, PartlyPublishedError
 from runtime.messages import Desired
 from runtime.topics import DeviceId
 from tests.support import brokers, bundle_sources, registry_rows
@@ -22,13 +22,14 @@ class Broker:
     """Takes what is published, while it is up."""
 
     def __init__(self) -> None:
-        self.up = True
+        self.up, self.most = True, 256
         self.taken: list[tuple[DeviceId, int]] = []
 
-    def publish(self, device: DeviceId, body: bytes) -> None:
-        if not self.up:
-            raise LinkError("not connected")
-        self.taken.append((device, messages.decode(Desired, body).generation))
+    def publish(self, rows: Sequence[tuple[DeviceId, bytes]]) -> None:
+        for number, (device, body) in enumerate(rows):
+            if not self.up or number >= self.most:
+                raise PartlyPublishedError("not connected", taken=number)
+            self.taken.append((device, messages.decode(Desired, body).generation))
 
 
 @pytest.fixture
@@ -95,6 +96,18 @@ def test_what_the_broker_did_not_take_is_published_later(
         row = session.get(tables.Desired, A)
         assert row is not None
         assert row.published_generation == 1
+
+
+def test_what_the_broker_took_before_it_went_away_is_not_published_twice(
+    broker: Broker, publisher: Publisher
+) -> None:
+    broker.most = 1
+    with pytest.raises(LinkError):
+        publish(publisher)
+    broker.most = 256
+    publish(publisher)
+
+    assert broker.taken == [(A, 1), (B, 1)]
 
 
 def test_a_device_that_lags_gets_its_row_again_but_not_at_any_rate(

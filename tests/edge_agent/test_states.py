@@ -222,6 +222,38 @@ def test_a_candidate_that_dies_without_a_word_is_tried_again_and_refused_in_the_
     assert world.answering() == {"a"}
 
 
+def test_a_candidate_that_fails_through_no_fault_of_its_own_is_tried_for_ever() -> None:
+    world = running("a")
+    world.want(spec("b"))
+    world.finish_job(min(world.jobs))
+    world.finish_job(min(world.jobs))
+    for _ in range(20):
+        world.exit(world.slot("b"), "the engine is away", blameless=True)
+        assert (world.report().phase, world.report().reason) == (
+            Phase.STAGED,
+            "the engine is away",
+        )
+        assert world.report().retrying
+        world.fire("retry")
+    world.run()
+
+    assert world.answering() == {"b"}
+    assert world.journal.modules[0].blames == ()
+
+
+def test_what_runs_and_fails_through_no_fault_of_its_own_is_restarted_and_not_counted() -> None:
+    world = running("a")
+    for _ in range(20):
+        world.exit(world.slot("a"), "the engine is away", blameless=True)
+        assert world.report().reason == "the engine is away"
+        world.fire("restart")
+    world.run()
+
+    assert world.answering() == {"a"}
+    assert (world.report().phase, world.report().reason) == (Phase.RUNNING, "")
+    assert (world.report().restarts, world.journal.modules[0].blames) == (0, ())
+
+
 def test_the_network_is_tried_for_ever_and_at_once_when_it_comes_back() -> None:
     world = World()
     world.want(spec("a"))

@@ -81,7 +81,7 @@ def test_a_thousand_swaps_under_load_fail_no_request_and_grow_no_memory(device: 
 
     before = statistics.median(resident[ROUNDS // 5 :][:SAMPLES])
     after = statistics.median(resident[-SAMPLES:])
-    print(
+    print(  # noqa: T201 - the figures of docs/benchmarks.md, for a run by hand
         f"{ROUNDS} cold and {WARM_ROUNDS} warm swaps: {client.answers} requests,"
         f" {len(client.wrong)} failed; supervisor {before:.1f} MiB before, {after:.1f} after"
     )

@@ -12,6 +12,7 @@ from tests.support.worlds import World, digest, spec
 
 LETTERS = st.sampled_from("abc")
 MODULES = ("m", "n")
+MAY_SILENCE = events.WorkerExited | events.WorkerFailed | events.TimerFired | events.RestartAsked
 
 
 class Watched(World):
@@ -26,7 +27,7 @@ class Watched(World):
                 assert module.pursued is not None
                 mends = modules.same(module.pursued, module.running)
                 assert mends or modules.refusal(module, module.pursued) is None
-        if not isinstance(event, events.WorkerExited | events.WorkerFailed | events.TimerFired):
+        if not isinstance(event, MAY_SILENCE):
             for module in self.state.modules:
                 if before[module.name] and module.wanted is not None:
                     assert self.answering(module.name), f"{event} silenced {module.name}"

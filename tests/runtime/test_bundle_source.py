@@ -53,6 +53,7 @@ description: |
         steps=(),
         outputs={},
         batching=Batching(max_size=16, max_delay_ms=2.0),
+        container=None,
     )
 
 
@@ -119,7 +120,7 @@ def test_what_is_left_out_has_defaults() -> None:
         (MINIMAL + "requirements: r.txt", "requirements", "only an entry script"),
         (MINIMAL + "metadata: {n: 1}", "metadata.n", "quote it, as in '1'"),
         (MINIMAL + "card: /README.md", "card", "relative path"),
-        ("name: wear\nkind: container\nmodel: m.onnx", "kind", "does not yet support"),
+        ("name: wear\nkind: container\nmodel: m.onnx", "model", "a container has none"),
         ("name: wear\nkind: onxx\nmodel: m.onnx", "kind", "write kind: onnx"),
         ("name: wear\nkind: onnx\nmodel: ../m.onnx", "model", "without '.', '..'"),
         ("name: wear\nkind: onnx\nmodel: /m.onnx", "model", "relative path"),

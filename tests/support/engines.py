@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cloud.trust.authority import Authority
@@ -166,25 +166,25 @@ def lend_images(data: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(*, images: Engine, names: list[str]) -> Iterator[Rig]:
-    """Give an engine that a test may stop, with images copied from another one."""
+def alone(*, images: Engine | None = None, names: Sequence[str] = ()) -> Iterator[Rig]:
+    """Give an engine that a test may stop, with images copied from another one, if any."""
     directory = Path(tempfile.mkdtemp(prefix="packhorse-docker-"))
     rig = Rig(directory)
     try:
         rig.start()
-        engine = Engine(Address(rig.url))
-        with contextlib.closing(engine):
-            engine._api.load_image(_saved(images, names))
+        if images is not None:
+            with contextlib.closing(Engine(Address(rig.url))) as engine:
+                engine._api.load_image(_saved(images, names))
         yield rig
     finally:
         _clear(rig)
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _saved(engine: Engine, names: list[str]) -> Iterator[bytes]:
+def _saved(engine: Engine, names: Sequence[str]) -> Iterator[bytes]:
     """Return one tar of several images, with what they have in common once."""
     api = engine._streams
-    answer = api._get(api._url("/images/get"), params={"names": names}, stream=True)
+    answer = api._get(api._url("/images/get"), params={"names": list(names)}, stream=True)
     api._raise_for_status(answer)
     chunks: Iterator[bytes] = answer.iter_content(1 << 20)
     return chunks

@@ -79,6 +79,9 @@ class FolderUplink:
     def rebuild(self) -> None:
         """Nothing to rebuild."""
 
+    def share(self, fleet: int) -> None:
+        """Nobody to share with."""
+
     def _require_online(self) -> None:
         if not self._online:
             raise LinkError("the registry is not reached")

@@ -134,10 +134,17 @@ class World:
             process.reading = False
             self.tell(events.SourcesStopped(name, slot))
 
-    def exit(self, slot: int, text: str = "exit code -9", *, final: bool = False) -> None:
+    def exit(
+        self,
+        slot: int,
+        text: str = "exit code -9",
+        *,
+        final: bool = False,
+        blameless: bool = False,
+    ) -> None:
         """Let a process end."""
         process = self.processes.pop(slot)
-        self.tell(events.WorkerExited(process.module, slot, text, final))
+        self.tell(events.WorkerExited(process.module, slot, text, final, blameless))
 
     def fire(self, kind: str, *, name: str = "m") -> None:
         """Let the newest timer of a kind run out."""

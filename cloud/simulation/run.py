@@ -1,0 +1,223 @@
+"""`packhorse simulate`: a fleet from its enrolment to the second version, and the account of it.
+
+own registry     enrol all ─► serve ─► devices connect ─► deploy 1 ─► deploy 2 ─► account
+--registry URL   devices enrol by token ─► they run whatever is deployed to them ─► account
+"""
+
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloud import shapes
+from cloud.cli.pushing import push
+from cloud.client import Client
+from cloud.simulation import bundles, enrolling, plan, report
+from cloud.simulation.crowd import Crowd
+from cloud.simulation.report import Times
+from cloud.simulation.stage import Stage
+from runtime import files
+from runtime.digests import Digest
+from runtime.simulated import FAILING_CHECK, Count, Fleet, Member
+
+LABELS = {"site": "simulated"}
+SELECTOR = "site=simulated"
+SOAK_S = 1.0
+TOLD_EVERY_S = 2.0
+SETTLED_S = 3.0
+"""With a registry of others: all is over when all devices have run what they shall for so long."""
+QUIET_S = 10.0
+"""So long at most a deployment waits until the one before is all told."""
+CONNECTS_PER_S = 200.0
+"""First connections of the whole fleet are spread to about so many each second."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to simulate."""
+
+    devices: int
+    profiles: dict[str, float]
+    seed: int = 0
+    processes: int | None = None
+    timeout_s: float = 300.0
+    heartbeat_s: float = 30.0
+    registry: str | None = None
+    """URL of a registry that is there already; None: one of its own."""
+    tokens: tuple[str, ...] = ()
+    """For it, one for each device."""
+    between: Callable[[Stage, Crowd], None] = field(default=lambda _stage, _crowd: None)
+    """Called before the second deployment to an own registry: for tests that meddle."""
+
+
+def run(wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
+    """Simulate; return the result. Raises PackhorseError if it could not be done at all.
+
+    `say` is told, for a person, how far it is.
+    """
+    with tempfile.TemporaryDirectory(prefix="packhorse-simulate-") as name:
+        place = Path(name)
+        return _Run(wish, place, say).go()
+
+
+class _Run:
+    """One simulation."""
+
+    def __init__(self, wish: Wish, place: Path, say: Callable[[str], None]) -> None:
+        self._wish, self._place, self._say = wish, place, say
+        self._names = plan.names(wish.devices)
+        self._profiles = plan.assign(self._names, wish.profiles, wish.seed)
+        self._began = time.monotonic()
+        self._deadline = self._began + wish.timeout_s
+        self._told_at = 0.0
+        self._times = Times()
+
+    def go(self) -> dict[str, Any]:
+        """Do all of it."""
+        if self._wish.registry is not None:
+            return self._elsewhere(self._wish.registry)
+        with Stage(self._place) as stage:
+            devices = self._place / "devices"
+            self._say(f"enrolling {len(self._names)} devices")
+            enrolling.enrol(stage.settings, self._names, LABELS, devices)
+            found = stage.start()
+            enrolling.tell_place(self._names, devices, url=found.url, broker_port=found.broker_port)
+            with stage.client(found.url) as registry, self._crowd(found.url) as crowd:
+                return self._play(stage, registry, crowd)
+
+    def _play(self, stage: Stage, registry: Client, crowd: Crowd) -> dict[str, Any]:
+        count = len(self._names)
+        versions = [
+            push(registry, bundles.write(self._place / f"bundle-{number}", number, self._wish.seed))
+            for number in (1, 2)
+        ]
+        self._wait(crowd, lambda now: now.connected >= count * 0.99, "connected")
+        stage.acknowledged(self._deadline, crowd.count)
+        for name, version in zip(("first", "second"), versions, strict=True):
+            self._quiet(crowd)
+            if name == "second":
+                self._wish.between(stage, crowd)
+            began = time.monotonic()
+            registry.deploy(
+                shapes.NewDeployment(
+                    model=bundles.MODEL, version=version.version, selector=SELECTOR, soak_s=SOAK_S
+                )
+            )
+            tick = self._ticker(crowd, f"{name} version")
+            if stage.acknowledged(self._deadline, tick):
+                self._times.acknowledged_s[name] = time.monotonic() - began
+            bundle = Digest(version.bundle)
+            goal = count if name == "first" else count - self._will_refuse()
+            if self._wait(crowd, functools.partial(_ran, bundle, goal), f"run {name}"):
+                self._times.converged_s[name] = time.monotonic() - began
+        return self._end(crowd, bundle)
+
+    def _quiet(self, crowd: Crowd) -> None:
+        """Let what is still to be said be said; where faults happen, it never all is."""
+        deadline = time.monotonic() + (SOAK_S if self._wish.profiles else QUIET_S)
+        seen, since = crowd.count().messages, time.monotonic()
+
+        def silent(now: Count) -> bool:
+            nonlocal seen, since
+            if now.messages != seen:
+                seen, since = now.messages, time.monotonic()
+            return time.monotonic() - since > SOAK_S
+
+        crowd.wait(silent, min(deadline, self._deadline))
+
+    def _end(self, crowd: Crowd, wanted: Digest) -> dict[str, Any]:
+        """Let the faults end, and what they broke mend itself."""
+        crowd.calm()
+        refusing = self._will_refuse()
+
+        def over(now: Count) -> bool:
+            runs = now.running.get(wanted, 0)
+            return now.failed >= refusing and runs + refusing >= len(self._names)
+
+        self._wait(crowd, over, "all have ended on it")
+        return self._account(crowd, wanted)
+
+    def _elsewhere(self, url: str) -> dict[str, Any]:
+        count = len(self._names)
+        settled: list[float] = []
+
+        def over(now: Count) -> bool:
+            if sum(now.running.values()) + now.failed < count:
+                settled.clear()
+                return False
+            settled.append(time.monotonic())
+            return settled[-1] - settled[0] > SETTLED_S
+
+        with self._crowd(url) as crowd:
+            self._wait(crowd, over, "run what is deployed to them")
+            return self._account(crowd, None)
+
+    def _crowd(self, url: str) -> Crowd:
+        wish = self._wish
+        number = plan.processes(wish.devices, os.cpu_count() or 1, wish.processes)
+        tokens = dict(zip(self._names, wish.tokens, strict=False))
+        spread_s = min(wish.timeout_s / 4, wish.devices / CONNECTS_PER_S)
+        fleets = [
+            Fleet(
+                members=tuple(self._member(name, tokens.get(name, "")) for name in names),
+                registry_url=url,
+                seed=wish.seed,
+                heartbeat_s=wish.heartbeat_s,
+                connect_spread_s=spread_s,
+            )
+            for names in plan.share(self._names, number)
+        ]
+        self._say(f"starting {len(self._names)} devices in {number} processes")
+        return Crowd(fleets, files.make_directory(self._place / "logs"))
+
+    def _member(self, name: str, token: str) -> Member:
+        directory = str(self._place / "devices" / name)
+        return Member(name, directory, self._profiles[name], token)
+
+    def _will_refuse(self) -> int:
+        return sum(FAILING_CHECK in profiles for profiles in self._profiles.values())
+
+    def _ticker(self, crowd: Crowd, what: str) -> Callable[[], object]:
+        def tick() -> None:
+            self._tell(crowd.count(), what)
+
+        return tick
+
+    def _wait(self, crowd: Crowd, holds: Callable[[Count], bool], what: str) -> bool:
+        def watched(now: Count) -> bool:
+            self._tell(now, what)
+            return now.devices == len(self._names) and holds(now)
+
+        return crowd.wait(watched, self._deadline)
+
+    def _tell(self, now: Count, what: str) -> None:
+        if time.monotonic() < self._told_at + TOLD_EVERY_S:
+            return
+        self._told_at = time.monotonic()
+        running = ", ".join(str(number) for number in now.running.values()) or "0"
+        self._say(
+            f"{time.monotonic() - self._began:6.1f} s  {what}: {now.connected} connected, "
+            f"{running} running, {now.failed} refused, {now.messages} messages"
+        )
+
+    def _account(self, crowd: Crowd, wanted: Digest | None) -> dict[str, Any]:
+        self._times.total_s = time.monotonic() - self._began
+        outcomes = crowd.end()
+        found = report.result(outcomes, wanted, self._times)
+        missing = len(self._names) - len(outcomes)
+        found["stuck"] += missing
+        return {**found, "devices": len(self._names), "seed": self._wish.seed}
+
+
+def _ran(bundle: Digest, goal: int, now: Count) -> bool:
+    return now.ran.get(bundle, 0) >= goal
+
+
+def tokens_of(registry: Client, devices: Sequence[str]) -> tuple[str, ...]:
+    """Return a token for each device, made with the key of a login."""
+    wishes = [shapes.NewToken(labels=LABELS, device_id=device) for device in devices]
+    return tuple(registry.make_token(wish).token for wish in wishes)

@@ -1,0 +1,93 @@
+"""A registry of the simulation's own, in a directory of its own: `packhorse serve` as a child."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlmodel import col, func, select
+
+from cloud import database, endpoints, tables
+from cloud.client import Client
+from cloud.demo.stage import find
+from cloud.endpoints import Endpoints
+from cloud.settings import Settings
+from cloud.simulation.errors import SimulationError
+from runtime import children, files
+
+HOST = "127.0.0.1"
+START_S = 120.0
+STOP_S = 15.0
+POLL_S = 0.02
+
+
+class Stage:
+    """The registry; its database may be read beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Start nothing yet."""
+        self.directory = files.make_directory(directory)
+        self.settings = Settings(data=directory / "registry", host=HOST, port=0, broker_port=0)
+        self._log = directory / "registry.log"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._engine = database.open_engine(self.settings.url_of_database)
+
+    def start(self) -> Endpoints:
+        """Return where it is once it answers; raise SimulationError."""
+        data = str(self.settings.data)
+        anywhere = ["--host", HOST, "--port", "0", "--broker-port", "0"]
+        with self._log.open("ab") as printed:
+            self._child = child = children.spawn(
+                [find("packhorse"), "serve", "--data", data, *anywhere],
+                stdout=printed,
+                stderr=printed,
+                start_new_session=True,
+            )
+        deadline, pause = time.monotonic() + START_S, threading.Event()
+        while (found := endpoints.remembered(self.settings.data)) is None or found.pid != child.pid:
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise SimulationError(f"the registry did not start: {_tail(self._log)}")
+            pause.wait(POLL_S)
+        return found
+
+    def client(self, url: str) -> Client:
+        """Return a client with the admin's key."""
+        key = (self.settings.secrets_directory / "admin.key").read_text("ascii").strip()
+        ca = (self.settings.authority_directory / "ca.pem").read_text("ascii")
+        return Client(url, key, ca)
+
+    def lagging(self) -> int:
+        """Return how many devices have not said that their newest desired state is durable."""
+        behind = col(tables.Device.reported_generation) < col(tables.Desired.generation)
+        query = select(func.count()).select_from(tables.Desired).join(tables.Device).where(behind)
+        with database.reading(self._engine) as session:
+            return session.exec(query).one()
+
+    def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
+        """Wait until no device lags; return whether that was in time. `tick` may raise."""
+        pause = threading.Event()
+        while self.lagging():
+            tick()
+            if time.monotonic() > deadline:
+                return False
+            pause.wait(POLL_S)
+        return True
+
+    def __enter__(self) -> Self:
+        """Use as a context."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        self._engine.dispose()
+        if self._child is not None:
+            children.stop(self._child, grace_s=STOP_S)
+
+
+def _tail(path: Path) -> str:
+    return path.read_text("utf-8", "replace")[-500:].strip()

@@ -1,0 +1,90 @@
+"""Who this device is to image registries: `{data}/registries.json`, readable by the agent alone.
+
+    {"registry.example:5000": {"username": "camera-17", "password": "…"}}
+
+Written by `packhorse-agent registry-login`. It is read anew for each pull, so a password that was
+wrong is mended without a restart. What it does not name, the engine's own configuration may.
+"""
+
+import contextlib
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from runtime import files
+from runtime.errors import InvalidError
+
+if TYPE_CHECKING:
+    from runtime.containers.specs import Credentials
+
+NAME = "registries.json"
+MODE = 0o600
+DOCKER_HUB = "docker.io"
+MAX_BYTES = 64 * 1024
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A name and its password."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Show who, never the password."""
+        return f"Login({self.username!r})"
+
+
+class Logins:
+    """The logins of one device."""
+
+    def __init__(self, data: Path) -> None:
+        """Look into the file in `data`."""
+        self._path = data / NAME
+
+    def of(self, image: str) -> "Credentials | None":
+        """Return who we are where an image is; None: nobody in particular.
+
+        Raises InvalidError if the file is damaged, or others may read it.
+        """
+        from runtime.containers.specs import Credentials  # noqa: PLC0415 - only with containers
+
+        login = self.read().get(host(image))
+        return None if login is None else Credentials(login.username, login.password)
+
+    def fix(self, image: str) -> str:
+        """Return what helps against a registry that does not let us in."""
+        return f"see `packhorse-agent registry-login {host(image)}` on the device"
+
+    def read(self) -> dict[str, Login]:
+        """Return all logins, by registry."""
+        try:
+            mode = stat.S_IMODE(self._path.stat().st_mode)
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        if mode & 0o077:
+            raise InvalidError(NAME, oct(mode), f"it holds passwords: chmod 600 {self._path}")
+        try:
+            return msgspec.json.decode(data, type=dict[str, Login])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            # Without its content: it may be a password.
+            raise InvalidError(NAME, f"{len(data)} bytes", "log in anew") from error
+
+    def write(self, registry: str, login: Login | None) -> None:
+        """Keep a login, or forget it."""
+        kept: dict[str, Login] = {}
+        with contextlib.suppress(InvalidError):
+            kept = self.read()
+        kept.pop(registry, None)
+        if login is not None:
+            kept[registry] = login
+        files.write_atomic(self._path, msgspec.json.encode(kept), mode=MODE)
+
+
+def host(image: str) -> str:
+    """Return the image registry of an image: what stands before the first '/', if it is a host."""
+    first, slash, _ = image.partition("/")
+    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    return first if is_host else DOCKER_HUB

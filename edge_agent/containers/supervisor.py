@@ -1,0 +1,93 @@
+"""All containers of the agent, by slot. All methods are the owner thread's, and quick."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.containers.door import EngineDoor
+from edge_agent.containers.minder import ContainerMinder
+from edge_agent.containers.orders import Order, Told
+from edge_agent.containers.plan import Origin
+from edge_agent.containers.yard import Yard
+from edge_agent.mind import events
+from edge_agent.mind.events import Event
+from edge_agent.mind.turn import Limits
+from edge_agent.worker import protocol
+from edge_agent.workers.captured import CappedLog
+from runtime.bundle.containers import Group
+from runtime.messages import ModuleSpec
+
+log = logging.getLogger(__name__)
+
+
+class ContainerSupervisor:
+    """Does for bundles of kind container what WorkerSupervisor does for models."""
+
+    def __init__(
+        self,
+        data: Path,
+        device: str,
+        *,
+        door: EngineDoor,
+        limits: Limits,
+        put: Callable[[Event], None],
+        engine_trouble: Callable[[str], None],
+    ) -> None:
+        """Keep what containers said last in `data`/logs; tell `put` what happens."""
+        self._data, self._device, self._door, self._limits = data, device, door, limits
+        self._told = Told(put=put, engine=engine_trouble)
+        self._yard = Yard()
+        self._minders: dict[int, ContainerMinder] = {}
+
+    def start(self, slot: int, spec: ModuleSpec, group: Group) -> None:
+        """Start containers, or take over those that an agent before started."""
+        self._bury()
+        self._minders[slot] = ContainerMinder(
+            slot,
+            Origin(self._device, spec.name, spec.bundle, f"{spec.model}:{spec.version}"),
+            group,
+            yard=self._yard,
+            door=self._door,
+            told=self._told,
+            limits=self._limits,
+            printed=CappedLog(self._data / "logs" / f"{spec.name}.log"),
+        )
+        log.info("containers started", extra={"module_name": spec.name, "slot": slot})
+
+    def holds(self, slot: int) -> bool:
+        """Say whether a slot is one of containers."""
+        return slot in self._minders
+
+    def send(self, slot: int, message: protocol.ToWorker) -> None:
+        """Tell a slot what a worker would be told; containers read no sources."""
+        minder = self._minders[slot]
+        match message:
+            case protocol.RunCheck():
+                minder.order(Order.CHECK)
+            case protocol.Accept():
+                minder.order(Order.ACCEPT)
+            case protocol.Hold():
+                minder.order(Order.HOLD)
+            case protocol.StopSources():
+                self._told.put(events.SourcesStopped(minder.module, slot))
+
+    def stop(self, slot: int, *, kill: bool) -> None:
+        """Have a slot's containers stopped and removed."""
+        self._minders[slot].order(Order.KILL if kill else Order.STOP)
+
+    def leave(self, timeout_s: float) -> None:
+        """Mind nothing any more: the agent ends, the containers run on."""
+        deadline = time.monotonic() + timeout_s
+        for minder in self._minders.values():
+            minder.order(Order.LEAVE)
+        for minder in self._minders.values():
+            minder.join(max(0.0, deadline - time.monotonic()))
+        self._minders.clear()
+        self._door.close()
+
+    def _bury(self) -> None:
+        """Forget minders whose containers are gone."""
+        ended = [slot for slot, minder in self._minders.items() if minder.join(0.0)]
+        for slot in ended:
+            del self._minders[slot]

@@ -1,0 +1,142 @@
+"""One simulated device: what outlives a power cut, and what befalls it."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.mind import modules
+from edge_agent.simulation.drivers import Disk
+from edge_agent.simulation.faults import Faults
+from edge_agent.simulation.life import Life
+from edge_agent.simulation.loop import Loop
+from edge_agent.simulation.radio import Traffic
+from edge_agent.simulation.shelf import Shelf
+from runtime.credentials import LinkSettings
+from runtime.digests import Digest
+from runtime.messages import Phase
+from runtime.simulated import Fleet, Member, Outcome
+from runtime.topics import DeviceId
+
+
+class Device:
+    """One device through all its lives; all methods are the loop's."""
+
+    def __init__(
+        self, member: Member, fleet: Fleet, loop: Loop, shelf: Shelf, settings: LinkSettings
+    ) -> None:
+        """Prepare; `settings` are how it connects."""
+        self.name = DeviceId(member.name)
+        self.directory, self.settings = Path(member.directory), settings
+        self.fleet, self.loop, self.shelf = fleet, loop, shelf
+        self.rng = random.Random(f"{fleet.seed}/{member.name}")  # noqa: S311 - repeatable
+        self.faults = Faults(
+            member.profiles,
+            random.Random(f"{fleet.seed}/{member.name}/faults"),  # noqa: S311 - repeatable
+        )
+        self.disk, self.traffic = Disk(self.faults), Traffic()
+        self.downloaded_bytes = 0
+        self.ran: set[Digest] = set()
+        """Bundles that were wanted and answered, now or before."""
+        self._lives = 0
+        self._life: Life | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Give it power for the first time, and let its faults begin."""
+        self._wake(self.rng.uniform(0.0, self.fleet.connect_spread_s))
+        self._again(self.faults.next_cut_s(), self._cut)
+        self._again(self.faults.next_reboot_s(), self._power_off)
+
+    def stop(self) -> None:
+        """End in peace."""
+        self._stopped = True
+        if (life := self._life) is not None:
+            life.end(politely=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether its link stands."""
+        return self._life is not None and self._life.radio.connected
+
+    @property
+    def generation(self) -> int:
+        """The newest desired state that is durable."""
+        return self.disk.saved.desired.generation if self.disk.saved.desired else 0
+
+    @property
+    def converged(self) -> Digest | None:
+        """The bundle that answers if it is the one wanted; of several modules, the first's."""
+        found = self._found()
+        return found[0] if found[0] == found[1] else None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has refused what it shall run."""
+        return self._found()[2] == Phase.FAILED.value
+
+    def note_running(self) -> None:
+        """Remember what runs."""
+        if (bundle := self.converged) is not None:
+            self.ran.add(bundle)
+
+    def outcome(self) -> Outcome:
+        """Return how it is now."""
+        running, wanted, phase, reason = self._found()
+        life, traffic = self._life, self.traffic
+        now = life.downloaded_bytes if life is not None else 0
+        return Outcome(
+            name=self.name,
+            profiles=tuple(sorted(self.faults.profiles)),
+            generation=self.generation,
+            running=running,
+            wanted=wanted,
+            phase=phase,
+            reason=reason,
+            connects=traffic.connects,
+            faults=self.faults.count,
+            messages=traffic.messages,
+            sent_bytes=traffic.sent_bytes,
+            received_bytes=traffic.received_bytes,
+            downloaded_bytes=self.downloaded_bytes + now,
+        )
+
+    def _found(self) -> tuple[Digest | None, Digest | None, str, str]:
+        held = self._life.state.modules if self._life is not None else ()
+        for module in held:
+            answers, wanted = modules.answering(module), module.wanted
+            return (
+                answers.bundle if answers else None,
+                wanted.bundle if wanted else None,
+                module.shown.value,
+                module.reason,
+            )
+        return None, None, "", ""
+
+    def _wake(self, connect_after_s: float) -> None:
+        if self._stopped:
+            return
+        self._lives += 1
+        self._life = Life(self, self._lives)
+        self._life.start(connect_after_s=connect_after_s)
+
+    def _cut(self) -> None:
+        if self.faults.over:
+            return
+        if self._life is not None:
+            self.faults.happened()
+            self._life.radio.cut()
+        self._again(self.faults.next_cut_s(), self._cut)
+
+    def _power_off(self) -> None:
+        if self.faults.over:
+            return
+        self.faults.happened()
+        if self._life is not None:
+            self._life.end(politely=False)
+            self._life = None
+        self.loop.later(self.faults.down_s(), lambda: self._wake(0.0))
+        self._again(self.faults.next_reboot_s(), self._power_off)
+
+    def _again(self, delay_s: float | None, do: Callable[[], None]) -> None:
+        if delay_s is not None:
+            self.loop.later(delay_s, lambda: None if self._stopped else do())

@@ -1,0 +1,134 @@
+"""The devices of one process, from their start to the account of how each ended."""
+
+import gc
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from edge_agent import enrol
+from edge_agent.simulation.device import Device
+from edge_agent.simulation.life import FACTS
+from edge_agent.simulation.loop import Loop
+from edge_agent.simulation.shelf import Shelf
+from runtime import topics
+from runtime.clock import Clock, SystemClock
+from runtime.credentials import LinkSettings
+from runtime.errors import InvalidError
+from runtime.simulated import Count, Fleet, Member
+
+COUNT_EVERY_S = 0.25
+KEEPALIVE_S = 60
+ENROLLING = 8
+"""Devices that enrol at once: a registry lets in all of those together."""
+FAREWELL_S = 1.0
+
+
+class Simulation:
+    """All devices of a fleet in this process; `stop` may be called from any thread."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        place: Path,
+        tell: Callable[[msgspec.Struct], None],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        """Enrol whoever has a token; raises what enrolment raises. `place` is for downloads."""
+        if not fleet.members:
+            raise InvalidError("members", 0, "give a process at least one device")
+        _enrol(fleet)
+        self._tell = tell
+        self.loop = Loop(clock or SystemClock())
+        first = Path(fleet.members[0].directory)
+        shelf = Shelf(
+            self.loop,
+            place,
+            base_url=fleet.registry_url,
+            ca_file=first / "identity" / "ca.pem",
+        )
+        self.devices = [
+            Device(member, fleet, self.loop, shelf, _link(member)) for member in fleet.members
+        ]
+
+    def run(self) -> None:
+        """Run until `stop`, then tell how each device ended."""
+        gc.freeze()
+        for device in self.devices:
+            device.start()
+        self._count()
+        self.loop.run()
+        for device in self.devices:
+            self._tell(device.outcome())
+
+    def stop(self) -> None:
+        """Have `run` end."""
+        self.loop.call(self._end)
+
+    def calm(self) -> None:
+        """Let no more faults happen."""
+        self.loop.call(self._calm)
+
+    def count(self) -> Count:
+        """Return how the devices are now."""
+        running = Counter(
+            bundle for device in self.devices if (bundle := device.converged) is not None
+        )
+        return Count(
+            devices=len(self.devices),
+            connected=sum(device.connected for device in self.devices),
+            running=dict(running),
+            ran=dict(Counter(bundle for device in self.devices for bundle in device.ran)),
+            failed=sum(device.failed for device in self.devices),
+            generations=dict(Counter(device.generation for device in self.devices)),
+            messages=sum(device.traffic.messages for device in self.devices),
+            connects=sum(device.traffic.connects for device in self.devices),
+        )
+
+    def _count(self) -> None:
+        self._tell(self.count())
+        self.loop.later(COUNT_EVERY_S, self._count)
+
+    def _calm(self) -> None:
+        for device in self.devices:
+            device.faults.calm()
+
+    def _end(self) -> None:
+        for device in self.devices:
+            device.stop()
+        self.loop.ended = True
+
+
+def _enrol(fleet: Fleet) -> None:
+    def enrol_one(member: Member) -> None:
+        enrol.enrol(
+            Path(member.directory),
+            url=fleet.registry_url,
+            token=member.token,
+            device_id=member.name,
+            facts=FACTS,
+        )
+
+    new = [member for member in fleet.members if member.token]
+    with ThreadPoolExecutor(ENROLLING) as pool:
+        list(pool.map(enrol_one, new))
+
+
+def _link(member: Member) -> LinkSettings:
+    directory = Path(member.directory)
+    identity = enrol.load(directory)
+    if identity is None:
+        raise InvalidError("directory", member.directory, "it holds no identity.json: enrol first")
+    files = directory / "identity"
+    return LinkSettings(
+        host=identity.broker_host,
+        port=identity.broker_port,
+        client_id=topics.device_id(member.name),
+        ca_file=files / "ca.pem",
+        cert_file=files / "device.pem",
+        key_file=files / "device.key",
+        keepalive_s=KEEPALIVE_S,
+    )

@@ -1,0 +1,100 @@
+"""Everything about containers on this device, made when the first bundle has any.
+
+Most devices run models alone: for them nothing below edge_agent.containers is imported.
+"""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.mind import events
+from edge_agent.mind.events import Event, News
+from edge_agent.settings import AgentSettings
+from runtime.bundle.index import Index
+from runtime.digests import Digest
+
+if TYPE_CHECKING:
+    from edge_agent.containers.door import EngineDoor
+    from edge_agent.containers.images import ImageKeeper
+    from edge_agent.containers.supervisor import ContainerSupervisor
+
+NOTES = "containers"
+
+
+class EngineRoom:
+    """The engine's door and those who go through it. Safe for the owner thread and the porter."""
+
+    def __init__(
+        self,
+        data: Path,
+        device: str,
+        settings: AgentSettings,
+        put: Callable[[Event | News], None],
+    ) -> None:
+        """Connect to nothing yet."""
+        self._data, self._device, self._settings, self._put = data, device, settings, put
+        self._door: EngineDoor | None = None
+        self._keeper: ImageKeeper | None = None
+
+    def supervisor(self) -> "ContainerSupervisor":
+        """Return who minds containers."""
+        from edge_agent.containers.supervisor import ContainerSupervisor  # noqa: PLC0415 - see above
+
+        return ContainerSupervisor(
+            self._data,
+            self._device,
+            door=self._the_door(),
+            limits=self._settings.limits,
+            put=self._put,
+            engine_trouble=lambda text: self._put(events.EngineTrouble(text)),
+        )
+
+    def bring(
+        self,
+        bundle: Digest,
+        index: Index,
+        *,
+        progress: Callable[[int, int], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Have a bundle's images here; see ImageKeeper."""
+        if index.container is not None:
+            self._images().bring(bundle, index, progress=progress, cancelled=cancelled)
+
+    def require(self, index: Index) -> None:
+        """Raise IntegrityError if an image of a bundle is gone."""
+        if index.container is not None:
+            self._images().require(index)
+
+    def collect(self, keep: Collection[Digest]) -> None:
+        """Remove the containers and images of all bundles but these, if there ever were any."""
+        if (self._data / NOTES).is_dir():
+            self._images().collect(keep)
+
+    def _images(self) -> "ImageKeeper":
+        if self._keeper is None:
+            from edge_agent.containers.images import ImageKeeper  # noqa: PLC0415 - see above
+            from edge_agent.containers.logins import Logins  # noqa: PLC0415
+            from edge_agent.containers.permits import Permits  # noqa: PLC0415
+
+            settings = self._settings
+            self._keeper = ImageKeeper(
+                self._data / NOTES,
+                self._device,
+                door=self._the_door(),
+                permits=Permits(
+                    settings.container_roots,
+                    settings.container_devices,
+                    settings.container_capabilities,
+                    settings.container_host_network,
+                ),
+                logins=Logins(self._data),
+            )
+        return self._keeper
+
+    def _the_door(self) -> "EngineDoor":
+        if self._door is None:
+            from edge_agent.containers.door import EngineDoor  # noqa: PLC0415 - see above
+
+            self._door = EngineDoor(self._settings.engine_url)
+        return self._door

@@ -1,0 +1,88 @@
+"""What `packhorse simulate` and the processes that hold its devices tell each other: lines of JSON.
+
+command ─► process    one Fleet; CALM: no more faults; its standard input ends: leave
+process ─► command    Count now and then, at the end one Outcome for each device
+"""
+
+import msgspec
+
+from runtime.digests import Digest
+
+LATENCY, LOSS, CUT = "latency", "loss", "cut"
+REBOOT, FAILING_CHECK, SLOW_DISK = "reboot", "failing-check", "slow-disk"
+PROFILES = (LATENCY, LOSS, CUT, REBOOT, FAILING_CHECK, SLOW_DISK)
+"""What can be wrong with a simulated device."""
+
+
+CALM = b"calm\n"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One simulated device."""
+
+    name: str
+    directory: str
+    """Holds identity.json and identity/, as a real device's data directory does."""
+    profiles: tuple[str, ...] = ()
+    token: str = ""
+    """With it, the device enrols first."""
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """The devices of one process."""
+
+    members: tuple[Member, ...]
+    registry_url: str
+    seed: int = 0
+    heartbeat_s: float = 30.0
+    connect_spread_s: float = 0.0
+    """The first connections come within this time, evenly spread."""
+    rate_kbps: int = 20_000
+    """How fast a simulated download is."""
+
+
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """How a process's devices are now."""
+
+    devices: int
+    connected: int
+    running: dict[Digest, int]
+    """By the bundle that answers inference and is the one wanted."""
+    ran: dict[Digest, int]
+    """The same, now or at some time before."""
+    failed: int
+    """Devices with a module that has been refused."""
+    generations: dict[int, int]
+    """How many devices have durably taken over which generation."""
+    messages: int
+    connects: int
+
+
+class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
+    """How one device ended."""
+
+    name: str
+    profiles: tuple[str, ...]
+    generation: int
+    running: Digest | None
+    wanted: Digest | None
+    phase: str
+    reason: str
+    connects: int
+    faults: int
+    """How often something of its profiles happened to it."""
+    messages: int
+    sent_bytes: int
+    received_bytes: int
+    downloaded_bytes: int
+
+
+class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
+    """Why a process cannot go on."""
+
+    text: str
+
+
+def line(message: msgspec.Struct) -> bytes:
+    """Return a message as a line."""
+    return msgspec.json.encode(message) + b"\n"

@@ -1,0 +1,104 @@
+import pytest
+
+from cloud.simulation import plan, report
+from cloud.simulation.report import Times
+from runtime.digests import Digest
+from runtime.errors import InvalidError
+from runtime.simulated import CUT, FAILING_CHECK, LATENCY, Outcome
+
+ONE, TWO = Digest("11" * 32), Digest("22" * 32)
+NAMES = plan.names(40)
+
+
+def outcome(
+    running: Digest | None = TWO,
+    *,
+    profiles: tuple[str, ...] = (),
+    phase: str = "running",
+    reason: str = "",
+) -> Outcome:
+    return Outcome(
+        name="sim-00001",
+        profiles=profiles,
+        generation=3,
+        running=running,
+        wanted=TWO,
+        phase=phase,
+        reason=reason,
+        connects=1,
+        faults=2,
+        messages=10,
+        sent_bytes=100,
+        received_bytes=200,
+        downloaded_bytes=700,
+    )
+
+
+def test_profiles_are_given_by_name_and_fraction() -> None:
+    assert plan.parse_profiles(["cut=0.25", "latency"]) == {"cut": 0.25, "latency": 1.0}
+
+
+@pytest.mark.parametrize("text", ["cat=0.1", "cut=2", "cut=x", "cut=-0.1", "=1"])
+def test_a_profile_that_cannot_be_is_refused_by_name(text: str) -> None:
+    with pytest.raises(InvalidError, match="profile"):
+        plan.parse_profiles([text])
+
+
+def test_a_profile_is_given_once() -> None:
+    with pytest.raises(InvalidError, match="once"):
+        plan.parse_profiles(["cut=0.1", "cut=0.2"])
+
+
+def test_the_same_seed_has_the_same_devices_suffer_and_another_has_others() -> None:
+    fractions = {CUT: 0.25, LATENCY: 0.5}
+    first, again = plan.assign(NAMES, fractions, 7), plan.assign(NAMES, fractions, 7)
+
+    assert first == again
+    assert first != plan.assign(NAMES, fractions, 8)
+    assert sum(CUT in profiles for profiles in first.values()) == 10
+    assert sum(LATENCY in profiles for profiles in first.values()) == 20
+
+
+def test_a_small_fraction_reaches_one_device_and_none_reaches_none() -> None:
+    found = plan.assign(NAMES[:3], {CUT: 0.01, LATENCY: 0.0}, 0)
+
+    assert sorted(found.values()) == [(), (), (CUT,)]
+
+
+def test_devices_are_shared_evenly_among_as_many_processes_as_can_hold_them() -> None:
+    assert plan.processes(50, 8, None) == 1
+    assert plan.processes(1000, 2, None) == 2
+    assert plan.processes(10_000, 2, None) == 3
+    assert sorted(len(part) for part in plan.share(NAMES, 3)) == [13, 13, 14]
+    with pytest.raises(InvalidError, match="at least 3"):
+        plan.processes(10_000, 2, 2)
+
+
+def test_the_account_tells_those_that_converged_from_those_that_refused_and_those_stuck() -> None:
+    outcomes = [
+        outcome(),
+        outcome(ONE, profiles=(FAILING_CHECK,), phase="failed", reason="check: outputs differ"),
+        outcome(ONE, profiles=(CUT,), phase="fetching"),
+    ]
+
+    found = report.result(outcomes, TWO, Times(total_s=2.0))
+
+    assert (found["devices"], found["converged"], found["refused"], found["stuck"]) == (3, 1, 1, 1)
+    assert found["profiles"][FAILING_CHECK]["refused"] == 1
+    assert found["profiles"][CUT]["stuck"] == 1
+    assert found["healthy"] == {
+        "devices": 1,
+        "converged": 1,
+        "refused": 0,
+        "stuck": 0,
+        "connects": 1,
+        "faults": 2,
+    }
+    assert (found["messages"], found["bytes_per_device"], found["seconds"]) == (30, 1000, 2.0)
+    assert [one["phase"] for one in found["stuck_devices"]] == ["fetching"]
+
+
+def test_a_device_that_runs_what_it_was_told_has_not_converged_on_something_else() -> None:
+    assert report.has_converged(outcome(), None)
+    assert not report.has_converged(outcome(), ONE)
+    assert not report.has_converged(outcome(None), None)

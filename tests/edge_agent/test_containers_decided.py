@@ -1,0 +1,220 @@
+"""What is decided about containers without an engine: plans, verdicts, permits, logins."""
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_agent.containers import door, judging, logins, permits, plan
+from edge_agent.containers.judging import Standing, Streak
+from edge_agent.containers.logins import Login, Logins
+from edge_agent.containers.permits import Permits
+from edge_agent.containers.plan import Origin
+from runtime.bundle.containers import Container, Group, Health, Port, Volume
+from runtime.containers.specs import Bind, ContainerSeen, Mount
+from runtime.digests import Digest
+from runtime.errors import InvalidError
+
+IMAGE = "127.0.0.1:5000/camera@sha256:" + "0" * 64
+ORIGIN = Origin("dev-a", "camera", Digest("b" * 64), "camera:3")
+PLAIN = Container("main", IMAGE)
+HEALTH = Health(port=80, interval_s=10.0, retries=2, start_s=30.0)
+SEEN = ContainerSeen("id", "name", "sha256:i", IMAGE, {}, "running")
+
+
+def seen(start: str, container: str, state: str = "running") -> ContainerSeen:
+    labels = plan.labels(ORIGIN, start, container)
+    return dataclasses.replace(SEEN, labels=labels, state=state)
+
+
+def test_the_engine_is_asked_for_what_the_bundle_says_and_restarts_nothing_itself() -> None:
+    each = Container(
+        "web",
+        IMAGE,
+        environment={"A": "b"},
+        ports=(Port(80, 8080), Port(53, 5353, protocol="udp")),
+        volumes=(Volume("/data", name="data"), Volume("/in", host="/srv/in", read_only=True)),
+        devices=("/dev/video0",),
+        memory_mb=64,
+        capabilities=("NET_BIND_SERVICE",),
+    )
+
+    made = plan.spec(each, ORIGIN, "abcd")
+
+    assert made.env == {
+        "PACKHORSE_DEVICE": "dev-a",
+        "PACKHORSE_MODULE": "camera",
+        "PACKHORSE_VERSION": "camera:3",
+        "A": "b",
+    }
+    assert (made.ports, made.udp_ports) == ({80: ("127.0.0.1", 8080)}, {53: ("127.0.0.1", 5353)})
+    assert made.mounts == (Mount("packhorse-dev-a-camera-data", "/data"),)
+    assert made.binds == (Bind("/srv/in", "/in", read_only=True),)
+    assert made.devices == ("/dev/video0",)
+    assert made.memory_mb == 64
+    assert made.capabilities == ("NET_BIND_SERVICE",)
+    assert (made.restart, made.read_only) == ("no", True)
+    assert (made.network, made.aliases) == ("packhorse-camera-abcd", ("web",))
+
+
+def test_only_what_is_whole_and_minded_by_nobody_is_taken_over() -> None:
+    group = Group((Container("a", IMAGE), Container("b", IMAGE)))
+    half = [seen("1", "a")]
+    stopped = [seen("2", "a", "exited"), seen("2", "b", "exited")]
+    running = [seen("3", "a"), seen("3", "b")]
+
+    assert plan.whole_start(group, half, ()) == ""
+    assert plan.whole_start(group, [*half, *stopped], ()) == "2"
+    assert plan.whole_start(group, [*running, *stopped], ()) == "3"
+    assert plan.whole_start(group, [*running, *stopped], ("3",)) == "2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "standing", "text"),
+    [
+        ({"state": "exited", "exit_code": 3}, Standing.FAILED, "main ended with code 3"),
+        ({"state": "exited", "oom_killed": True}, Standing.FAILED, "more memory than it may"),
+        ({"state": "created"}, Standing.NOT_YET, "is created"),
+        ({"state": "paused"}, Standing.NOT_YET, "paused by somebody else"),
+        ({"health": "starting", "health_said": "no\nlens"}, Standing.NOT_YET, "yet: no lens"),
+        ({"health": "unhealthy", "health_said": "no lens"}, Standing.FAILED, "unhealthy: no lens"),
+        ({"health": "healthy"}, Standing.GOOD, ""),
+    ],
+)
+def test_a_container_is_judged_by_what_the_engine_says(
+    changes: dict[str, object], standing: Standing, text: str
+) -> None:
+    told = dataclasses.replace(SEEN, **changes)  # type: ignore[arg-type]
+
+    verdict = judging.judge(PLAIN, told, running_s=0.0, trial_s=10.0, streak=None)
+
+    assert verdict.standing is standing
+    assert text in verdict.text
+
+
+def test_without_a_health_check_a_container_must_run_for_a_while() -> None:
+    def judged(running_s: float) -> Standing:
+        return judging.judge(PLAIN, SEEN, running_s=running_s, trial_s=10.0, streak=None).standing
+
+    assert (judged(9.9), judged(10.0)) == (Standing.NOT_YET, Standing.GOOD)
+
+
+def test_a_container_that_may_end_has_done_its_work_with_code_0_only() -> None:
+    job = Container("main", IMAGE, restart="on-failure")
+
+    def judged(code: int) -> Standing:
+        ended = dataclasses.replace(SEEN, state="exited", exit_code=code)
+        return judging.judge(job, ended, running_s=0.0, trial_s=10.0, streak=None).standing
+
+    assert (judged(0), judged(1)) == (Standing.GOOD, Standing.FAILED)
+
+
+def test_failures_over_http_count_only_after_the_start_and_in_a_row() -> None:
+    each = Container("main", IMAGE, health=HEALTH)
+
+    def standing(streak: Streak) -> Standing:
+        return judging.judge(each, SEEN, running_s=99.0, trial_s=1.0, streak=streak).standing
+
+    early = Streak(0.0).noted(HEALTH, "refused", 1.0).noted(HEALTH, "refused", 29.0)
+    late = early.noted(HEALTH, "refused", 31.0)
+    assert [standing(each) for each in (early, late)] == [Standing.NOT_YET, Standing.NOT_YET]
+    assert standing(late.noted(HEALTH, "refused", 41.0)) is Standing.FAILED
+    good = late.noted(HEALTH, "", 41.0)
+    assert standing(good) is Standing.GOOD
+    assert standing(good.noted(HEALTH, "refused", 51.0)) is Standing.GOOD, "one may be lost"
+    assert (early.next_at, good.next_at) == (30.0, 51.0), "sooner again while it starts"
+
+
+@pytest.mark.parametrize(
+    ("each", "setting"),
+    [
+        (Container("a", IMAGE, volumes=(Volume("/e", host="/etc"),)), "container_roots"),
+        (Container("a", IMAGE, volumes=(Volume("/e", host="/srv-2"),)), "container_roots"),
+        (Container("a", IMAGE, devices=("/dev/sda",)), "container_devices"),
+        (Container("a", IMAGE, capabilities=("SYS_ADMIN",)), "container_capabilities"),
+        (Container("a", IMAGE, network="host"), "container_host_network"),
+    ],
+)
+def test_what_the_owner_of_a_device_does_not_allow_is_refused_with_the_setting(
+    each: Container, setting: str
+) -> None:
+    allowed = Permits(("/srv",), ("/dev/video*",), ("NET_BIND_SERVICE",))
+
+    with pytest.raises(InvalidError, match=setting):
+        permits.require(Group((each,)), allowed)
+
+
+def test_what_the_owner_allows_may_be_had() -> None:
+    each = Container(
+        "a",
+        IMAGE,
+        volumes=(Volume("/in", host="/srv/in"), Volume("/data", name="data")),
+        devices=("/dev/video0",),
+        capabilities=("NET_RAW",),
+        network="host",
+    )
+
+    permits.require(
+        Group((each,)), Permits(("/srv",), ("/dev/video*",), ("NET_RAW",), host_network=True)
+    )
+
+
+def test_logins_are_kept_for_the_agent_alone(tmp_path: Path) -> None:
+    kept = Logins(tmp_path)
+    kept.write("127.0.0.1:5000", Login("carrier", "open sesame"))
+    kept.write("other.example", Login("x", "y"))
+    kept.write("other.example", None)
+
+    found = kept.of(IMAGE)
+    assert found is not None
+    assert (found.username, found.password) == ("carrier", "open sesame")
+    assert "sesame" not in repr(kept.read())
+    assert kept.of("camera") is None
+    (tmp_path / logins.NAME).chmod(0o644)
+    with pytest.raises(InvalidError, match="chmod 600"):
+        kept.of(IMAGE)
+
+
+def test_a_damaged_file_of_logins_is_named_without_its_content(tmp_path: Path) -> None:
+    path = tmp_path / logins.NAME
+    path.write_bytes(b'{"a": "sesame')
+    path.chmod(0o600)
+
+    with pytest.raises(InvalidError, match="log in anew") as caught:
+        Logins(tmp_path).read()
+
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "host"),
+    [
+        ("camera@x", "docker.io"),
+        ("library/camera@x", "docker.io"),
+        ("localhost/camera@x", "localhost"),
+        ("registry.example/a/b@x", "registry.example"),
+        ("registry.example:5000/a@x", "registry.example:5000"),
+    ],
+)
+def test_the_host_of_an_image_is_what_stands_before_its_path(image: str, host: str) -> None:
+    assert logins.host(image) == host
+
+
+def test_dockers_socket_is_taken_before_podmans(tmp_path: Path) -> None:
+    runtime = tmp_path / "run"
+    (runtime / "podman").mkdir(parents=True)
+    podman, docker = runtime / "podman/podman.sock", tmp_path / "docker.sock"
+    environment = {"XDG_RUNTIME_DIR": str(runtime)}
+
+    assert door.default_url(environment, docker=docker) == f"unix://{docker}", "for the error"
+    podman.touch()
+    assert door.default_url(environment, docker=docker) == f"unix://{podman}"
+    docker.touch()
+    assert door.default_url(environment, docker=docker) == f"unix://{docker}"
+
+
+def test_a_group_travels_in_an_index_unchanged() -> None:
+    group = Group((Container("a", IMAGE, health=HEALTH),), start="stop-then-start")
+
+    assert msgspec.json.decode(msgspec.json.encode(group), type=Group) == group

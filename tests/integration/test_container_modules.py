@@ -1,0 +1,350 @@
+"""Containers as modules: real agents, a real Docker engine, a real image registry."""
+
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.containers import plan
+from runtime.containers.engine import Engine
+from runtime.containers.specs import Address
+from runtime.messages import Phase
+from tests.support import agents, engines, imageregistry, smallimages
+from tests.support.brokers import HOST, free_port
+from tests.support.containerboxes import Box
+from tests.support.smallimages import server, shell
+
+STOP_THEN_START = "start: stop-then-start\n"
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Two images in an image registry that runs as long as this module's tests."""
+    with imageregistry.serving(tmp_path_factory.mktemp("images")) as registry:
+        yield smallimages.make(engine, registry)
+
+
+@pytest.fixture
+def box(engine_rig: engines.Rig, engine: Engine, images: dict[str, str]) -> Iterator[Box]:
+    with agents.device() as device:
+        made = Box(device, engine, images)
+        device.start(engine_url=engine_rig.url)
+        yield made
+        device.kill()
+        made.clear()
+
+
+def ask(port: int) -> str:
+    """Return what answers on a port of this machine; "": nobody does."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    return ""
+
+
+def test_a_new_version_is_tried_beside_the_old_one_which_goes_when_it_is_good(box: Box) -> None:
+    one = box.bundle("one", shell("echo one; exec sleep 600"))
+    two = box.bundle("two", shell("echo two; exec sleep 600"), image=box.images["2"])
+    box.run(one)
+    first = box.running(one)
+
+    box.want(two)
+    box.until(lambda: bool(box.running(two)), "the new one is started")
+    assert box.running(one) or box.told().phase is Phase.RUNNING
+    box.device.until_running(two, name=box.module)
+
+    box.until(
+        lambda: [seen.id for seen in box.containers()] == [box.running(two)[0].id], "one left"
+    )
+    assert first
+    assert first[0].id != box.running(two)[0].id
+    assert box.engine.images.find(box.images["1"]), "that of the version before is kept"
+
+
+def test_a_version_that_holds_a_port_stops_the_old_one_first_and_gives_way_if_it_fails(
+    box: Box,
+) -> None:
+    port = free_port()
+    ports = f"\nports: [{{host: {port}, port: 8080}}]\nhealth: {{http: {{port: 8080, path: %s}}"
+    ports += ", interval_s: 0.1, retries: 2, start_s: 0}"
+    one = box.bundle("one", server("one") + ports % "/", top=STOP_THEN_START)
+    two = box.bundle("two", server("two") + ports % "/", top=STOP_THEN_START)
+    sick = box.bundle("sick", server("sick") + ports % "/sick", top=STOP_THEN_START)
+    box.run(one)
+    assert ask(port) == "one"
+
+    reason = "container main is unhealthy: GET :8080/sick: status 500"
+    box.want(sick)
+    assert reason in box.failed(sick)
+    box.until(lambda: ask(port) == "one", "the old one answers again")
+    assert len(box.running(one)) == 1
+    assert not box.running(sick)
+    assert box.told().running is not None
+
+    box.run(two)
+    assert ask(port) == "two"
+
+
+def test_a_version_that_ends_in_its_trial_is_refused_with_its_code_and_last_words(
+    box: Box,
+) -> None:
+    one = box.bundle("one", shell("exec sleep 600"))
+    bad = box.bundle("bad", shell("echo no camera at /dev/video7 >&2; exit 3"))
+    box.run(one)
+    before = box.running(one)[0]
+
+    box.want(bad)
+
+    told = box.failed(bad)
+    assert "container main ended with code 3; it said last: no camera at /dev/video7" in told
+    now = box.running(one)[0]
+    assert (now.id, now.started_at) == (before.id, before.started_at), "it was not touched"
+
+
+def test_containers_outlive_the_agent_and_the_next_one_takes_them_over(box: Box) -> None:
+    one = box.bundle("one", shell("exec sleep 600"))
+    box.run(one)
+    before = box.running(one)
+
+    box.device.kill()
+    assert box.running(one) == before
+    box.device.start()
+    box.device.until_running(one, name=box.module)
+    box.device.stop()
+    assert box.running(one) == before
+    box.device.start()
+    box.device.until_running(one, name=box.module)
+
+    assert box.containers() == before, "nothing was started twice"
+
+
+def test_an_agent_that_is_killed_while_it_tries_a_version_starts_nothing_twice(box: Box) -> None:
+    one = box.bundle("one", shell("exec sleep 600"), top=STOP_THEN_START)
+    two = box.bundle("two", shell("exec sleep 600"), top="start: stop-then-start\ntrial_s: 2\n")
+    two.joinpath("bundle.yaml").write_text(
+        two.joinpath("bundle.yaml").read_text().replace("trial_s: 0.5\n", "")
+    )
+    box.run(one)
+    box.want(two)
+    box.until(lambda: bool(box.running(two)), "the new one is being tried")
+
+    box.device.kill()
+    box.device.start()
+    box.device.until_running(two, name=box.module)
+
+    box.until(lambda: len(box.containers()) == 1, "only one is left")
+    assert len(box.running(two)) == 1
+
+
+def test_a_container_that_dies_is_started_again_and_the_report_says_why(box: Box) -> None:
+    one = box.bundle("one", shell("echo the lens cap is on; exec sleep 600"))
+    box.run(one)
+    died = box.running(one)[0].id
+
+    box.engine.signal(died, "KILL")
+
+    box.until(lambda: box.told().restarts == 1, "it was noticed")
+    box.device.until_running(one, name=box.module)
+    assert box.running(one)[0].id != died
+    assert "main: the lens cap is on" in box.device.log()
+
+
+def test_a_crash_loop_has_its_reason_in_the_report(box: Box) -> None:
+    box.device.stop()
+    box.device.start(crash_limit=2)
+    one = box.bundle("one", shell("sleep 1; echo too hot; exit 9"))
+
+    box.want(one)
+    box.until(lambda: "crash loop" in box.told().reason, "it is noticed")
+
+    assert "ended with code 9; it said last: too hot" in box.told().reason
+
+
+CLIENT = (
+    "use IO::Socket::INET; $| = 1; my $s = IO::Socket::INET->new('db:8080') or die 'no db';"
+    " print $s qq(GET / HTTP/1.0\\r\\n\\r\\n); print 'got ', <$s>, qq(\\n); sleep 600"
+)
+GROUP = """
+trial_s: 0.5
+containers:
+  web:
+    image: {image}
+    command: [perl, -e, {client}]
+    needs: [db]
+    stop_s: 0
+  db:
+    image: {image}
+    command: [perl, -e, {server}]
+    environment: {{WORD: {word}}}
+    health: {{http: {{port: 8080}}, interval_s: 0.1}}
+    stop_s: 0
+"""
+
+
+def group(box: Box, word: str) -> Path:
+    text = GROUP.format(
+        image=box.images["1"],
+        word=word,
+        server=json.dumps(smallimages.SERVER),
+        client=json.dumps(CLIENT),
+    )
+    return box.bundle(word, "", write=text)
+
+
+def test_a_group_changes_together_and_each_waits_for_what_it_needs(box: Box) -> None:
+    one, two = group(box, "alpha"), group(box, "beta")
+
+    box.run(one)
+    assert len(box.running(one)) == 2
+    web = next(each for each in box.running(one) if each.labels[plan.CONTAINER] == "web")
+    box.until(lambda: "alpha" in "".join(box.engine.tail(web.id, 9)), "it reached db by its name")
+
+    box.run(two)
+    box.until(lambda: len(box.containers()) == 2, "the old group is gone")
+    assert len(box.running(two)) == 2
+
+    broken = box.bundle(
+        "broken",
+        "",
+        write=GROUP.format(image=box.images["1"], word="x", server="'exit 4'", client="sleep"),
+    )
+    box.want(broken)
+    assert "container db ended with code 4" in box.failed(broken)
+    assert len(box.running(two)) == 2
+
+
+def test_a_module_that_is_removed_leaves_no_container_no_network_and_no_image_17(
+    box: Box,
+) -> None:
+    """Complaint 17: old container images stay after their component is removed."""
+    image = box.images["3"]
+    one = box.bundle("one", shell("exec sleep 600"), image=image)
+    box.run(one)
+    assert box.engine.images.find(image)
+
+    box.device.want_all()
+
+    box.until(lambda: not box.containers(), "its containers are gone")
+    box.until(lambda: not box.engine.images.find(image), "so is the image")
+    assert box.engine.networks({plan.MODULE: box.module}) == ()
+
+
+def test_what_a_container_writes_to_its_log_is_limited(box: Box) -> None:
+    loud = "i=0; while [ $i -lt 60000 ]; do echo ' 0123456789 0123456789 0123456789'; i=$((i+1));"
+    one = box.bundle(
+        "one", shell(f"{loud} done; echo done; sleep 600") + "\nlogs: {max_mb: 1, files: 2}"
+    )
+    box.run(one)
+    container = box.running(one)[0].id
+    box.until(lambda: box.engine.tail(container, 1) == ("done",), "it has written 6 MB")
+
+    path = Path(box.engine._api.inspect_container(container)["LogPath"])
+    written = [each.stat().st_size for each in path.parent.glob(f"{path.name}*")]
+    assert len(written) <= 2
+    assert sum(written) < 2_100_000
+
+
+def test_an_image_that_the_registry_does_not_have_is_refused_and_what_runs_runs_on(
+    box: Box,
+) -> None:
+    one = box.bundle("one", shell("exec sleep 600"))
+    box.run(one)
+    missing = f"{box.images['1'].partition('@')[0]}@sha256:{'1' * 64}"
+
+    bundle = box.bundle("missing", "", image=missing)
+    box.want(bundle)
+
+    assert "manifest unknown" in box.failed(bundle)
+    assert not box.told().retrying
+    assert box.running(one)
+
+
+def test_a_device_gives_containers_only_what_its_owner_allows(box: Box) -> None:
+    bundle = box.bundle("greedy", "volumes: [{host: /etc, path: /etc, read_only: true}]")
+
+    box.want(bundle)
+
+    assert "container_roots in its agent.toml" in box.failed(bundle)
+    assert not box.told().retrying
+
+
+def test_a_registry_with_a_password_is_asked_again_until_the_login_is_right_2(
+    box: Box, engine: Engine, tmp_path: Path
+) -> None:
+    """Complaint 2: a pull that failed some times was never tried again until a restart."""
+    with imageregistry.serving(tmp_path, guarded=True) as guarded:
+        known = imageregistry.CREDENTIALS
+        image = smallimages.make(engine, guarded, known, versions=("2",))["2"]
+        bundle = box.bundle("one", shell("exec sleep 600"), image=image)
+        box.want(bundle)
+        box.until(lambda: "no basic auth credentials" in box.told().reason, "nobody is let in")
+        assert box.told().retrying
+        assert f"registry-login {HOST}:{guarded.port}` on the device" in box.told().reason
+
+        login(box, guarded.port, "wrong")
+        box.until(lambda: "authentication required" in box.told().reason, "a wrong one is not")
+        login(box, guarded.port, known.password)
+
+        box.device.until_running(bundle, name=box.module)
+        assert known.password not in box.device.log()
+
+
+def login(box: Box, port: int, password: str) -> None:
+    """Log in to an image registry as a person at the device does."""
+    at, who = f"{HOST}:{port}", imageregistry.CREDENTIALS.username
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "edge_agent", "registry-login", at),
+            *("--username", who, "--data", str(box.device.data)),
+        ],
+        input=password.encode() + b"\n",
+        check=True,
+        cwd=agents.ROOT,
+    )
+
+
+def test_an_engine_that_is_away_is_reported_and_what_ran_runs_again_when_it_is_back(
+    images: dict[str, str],
+) -> None:
+    with engines.alone() as rig, agents.device() as device:
+        device.start(engine_url=rig.url)
+        with contextlib.closing(Engine(Address(rig.url))) as engine:
+            box = Box(device, engine, images)
+            one = box.bundle("one", shell("exec sleep 600"))
+            two = box.bundle("two", shell("exec sleep 600"), image=images["2"])
+            box.run(one)
+            rig.stop()
+            box.until(lambda: "engine: connect to the engine" in box.troubles(), "it is reported")
+            box.want(two)
+            box.until(lambda: "start the engine" in box.told().reason, "and why two does not come")
+            assert box.told().retrying
+
+        rig.start()
+        with contextlib.closing(Engine(Address(rig.url))) as engine:
+            box.engine = engine
+            device.until_running(two, name=box.module)
+            box.until(lambda: len(box.running(two)) == 1, "it is there")
+        assert "engine:" not in box.troubles()
+
+
+def test_a_device_that_boots_without_a_network_starts_its_containers_33(
+    box: Box,
+) -> None:
+    """Complaint 33: a node that was rebooted offline did not start its pods."""
+    one = box.bundle("one", shell("exec sleep 600"))
+    box.run(one)
+    box.device.kill()
+    for seen in box.containers():
+        box.engine.stop(seen.id, grace_s=0)
+    (box.device.folder / "offline").touch()
+
+    box.device.start()
+
+    box.device.until_running(one, name=box.module)
+    assert len(box.running(one)) == 1
