@@ -76,6 +76,8 @@ def command(
     try:
         result = _ask(services, device, body)
     except PackhorseError as error:
+        if quiet:
+            raise  # its first question is in the history; while a device is away it asks on
         _note(services, actor, device, body, ok=None, text=str(error))
         raise
     if not quiet:

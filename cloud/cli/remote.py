@@ -7,6 +7,7 @@ each needs.
 import base64
 import os
 import sys
+import threading
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -15,9 +16,9 @@ import typer
 
 from cloud.cli import login, output, words
 from cloud.cli.output import JsonFlag
-from cloud.errors import GaveUpError
+from cloud.errors import ClientError, GaveUpError
 from runtime import operations, sealing
-from runtime.errors import InvalidError
+from runtime.errors import InvalidError, LinkError
 
 if TYPE_CHECKING:
     from cloud import shapes
@@ -30,6 +31,7 @@ FOLLOW_S = 20.0
 """How long the device waits for a line before it answers that there is none."""
 MAX_PASSWORD_BYTES = 512
 """What fits into a command once it is sealed."""
+AGAIN_S = 2.0
 MAX_TEXT_BYTES = 8 * 1024 * 1024
 
 
@@ -47,9 +49,18 @@ def logs(
     options = {"level": level, "lines": str(lines)}
     if since:
         options["since_s"] = f"{words.duration(since, 'since'):g}"
+    away = threading.Event()
     with login.client() as registry:
         while True:
-            found = _ask(registry, _Wish(device, operations.LOGS, module, timeout, options))
+            try:
+                found = _ask(registry, _Wish(device, operations.LOGS, module, timeout, options))
+            except (ClientError, LinkError) as error:
+                # Who follows waits for a device, or a registry, that is away.
+                if "after" not in options or not error.retryable:
+                    raise
+                output.say(str(error))
+                away.wait(AGAIN_S)
+                continue
             text = _inflate(_data(found))
             sys.stdout.write(text)
             sys.stdout.flush()

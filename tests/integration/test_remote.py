@@ -64,6 +64,32 @@ def test_who_follows_sees_what_happens_next(fleet: Fleet, agent: Agent) -> None:
     agent.await_answer(NAME, 1)
 
 
+def test_who_follows_waits_for_a_device_that_is_away_and_goes_on(
+    fleet: Fleet, agent: Agent
+) -> None:
+    follower = subprocess.Popen(
+        [Path(sys.executable).with_name("packhorse"), "devices", "logs", "-f", agent.name,
+         "--timeout", "3"],
+        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.place / "login.json")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert follower.stdout is not None
+    assert follower.stderr is not None
+    try:
+        assert follower.stdout.readline()
+        assert agent.stop() == 0
+        assert "no answer to 'logs' within 3 s" in follower.stderr.readline()
+        agent.start()
+        lines = iter(follower.stdout.readline, "")
+        assert any("module changed" in line for line in lines)
+    finally:
+        follower.kill()
+        follower.communicate()
+    agent.await_answer(NAME, 1)
+
+
 def test_the_last_prediction_can_be_read(fleet: Fleet, agent: Agent) -> None:
     agent.infer(NAME, ROW, request="look")
 
