@@ -43,7 +43,7 @@ class Line:
         self._random, self._cuts = random.Random(seed), sorted(cuts)
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._started = time.monotonic()
-        self._open: set[socket.socket] = set()
+        self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.to_client = 0
         self.connections = 0
@@ -64,12 +64,13 @@ class Line:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        with self._lock:
-            opened = list(self._open)
-        for each in opened:
+        self._threads[0].join()  # nobody comes in any more
+        for each in self._sockets:
             _break(each)
         for thread in self._threads:
             thread.join()
+        for each in self._sockets:
+            each.close()
 
     def _start(self, duty: object, *given: object) -> None:
         thread = threading.Thread(target=duty, args=given, daemon=True)  # type: ignore[arg-type] # our own methods
@@ -88,8 +89,7 @@ class Line:
                 continue
             self.connections += 1
             server = socket.create_connection(("127.0.0.1", self._port))
-            with self._lock:
-                self._open |= {client, server}
+            self._sockets += [client, server]
             for source, target in ((client, server), (server, client)):
                 way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
                 self._start(self._take, source, way)
@@ -131,8 +131,6 @@ class Line:
                 break
         for each in (source, target):
             _break(each)
-            with self._lock:
-                self._open.discard(each)
 
     def _is_cut(self, count: int) -> bool:
         if self._cuts and self.to_client + count > self._cuts[0]:
