@@ -119,11 +119,11 @@ class Line:
             self._closing.wait(max(0.0, due - time.monotonic()))
             broken = not chunk or not self.is_up
             with self._lock:
-                if counted:
-                    broken = broken or self._is_cut(len(chunk))
-                    self.to_client += 0 if broken else len(chunk)
+                if counted and not broken:
+                    chunk, broken = self._until_cut(chunk)
+                    self.to_client += len(chunk)
             try:
-                if not broken:
+                if chunk and self.is_up:
                     target.sendall(chunk)
             except OSError:
                 broken = True
@@ -132,11 +132,11 @@ class Line:
         for each in (source, target):
             _break(each)
 
-    def _is_cut(self, count: int) -> bool:
-        if self._cuts and self.to_client + count > self._cuts[0]:
-            del self._cuts[0]
-            return True
-        return False
+    def _until_cut(self, chunk: bytes) -> tuple[bytes, bool]:
+        """Return what of a chunk comes through, and whether the connection breaks after it."""
+        if not self._cuts or self.to_client + len(chunk) <= self._cuts[0]:
+            return chunk, False
+        return chunk[: max(0, self._cuts.pop(0) - self.to_client)], True
 
 
 def _break(each: socket.socket) -> None:
