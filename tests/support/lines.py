@@ -43,7 +43,7 @@ class Line:
         self._random, self._cuts = random.Random(seed), sorted(cuts)
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._started = time.monotonic()
-        self._open: set[socket.socket] = set()
+        self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.to_client = 0
         self.connections = 0
@@ -64,12 +64,13 @@ class Line:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        with self._lock:
-            opened = list(self._open)
-        for each in opened:
+        self._threads[0].join()  # nobody comes in any more
+        for each in self._sockets:
             _break(each)
         for thread in self._threads:
             thread.join()
+        for each in self._sockets:
+            each.close()
 
     def _start(self, duty: object, *given: object) -> None:
         thread = threading.Thread(target=duty, args=given, daemon=True)  # type: ignore[arg-type] # our own methods
@@ -88,8 +89,7 @@ class Line:
                 continue
             self.connections += 1
             server = socket.create_connection(("127.0.0.1", self._port))
-            with self._lock:
-                self._open |= {client, server}
+            self._sockets += [client, server]
             for source, target in ((client, server), (server, client)):
                 way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
                 self._start(self._take, source, way)
@@ -119,11 +119,11 @@ class Line:
             self._closing.wait(max(0.0, due - time.monotonic()))
             broken = not chunk or not self.is_up
             with self._lock:
-                if counted:
-                    broken = broken or self._is_cut(len(chunk))
-                    self.to_client += 0 if broken else len(chunk)
+                if counted and not broken:
+                    chunk, broken = self._until_cut(chunk)
+                    self.to_client += len(chunk)
             try:
-                if not broken:
+                if chunk and self.is_up:
                     target.sendall(chunk)
             except OSError:
                 broken = True
@@ -131,14 +131,12 @@ class Line:
                 break
         for each in (source, target):
             _break(each)
-            with self._lock:
-                self._open.discard(each)
 
-    def _is_cut(self, count: int) -> bool:
-        if self._cuts and self.to_client + count > self._cuts[0]:
-            del self._cuts[0]
-            return True
-        return False
+    def _until_cut(self, chunk: bytes) -> tuple[bytes, bool]:
+        """Return what of a chunk comes through, and whether the connection breaks after it."""
+        if not self._cuts or self.to_client + len(chunk) <= self._cuts[0]:
+            return chunk, False
+        return chunk[: max(0, self._cuts.pop(0) - self.to_client)], True
 
 
 def _break(each: socket.socket) -> None:
