@@ -129,11 +129,11 @@ class Link:
             raise PartlyPublishedError(f"not connected ({self._told or 'yet'})", taken=0)
         connection.publish_all(messages, retain=retain, timeout_s=timeout_s)
 
-    def ack(self, message: Received) -> None:
-        """Let the broker forget a message. If its connection is gone it will come again."""
+    def ack(self, *messages: Received) -> None:
+        """Let the broker forget messages. Those whose connection is gone will come again."""
         connection = self._connection
-        if connection is not None and connection.number == message.connection:
-            connection.ack(message)
+        if connection is not None:
+            connection.ack([one for one in messages if one.connection == connection.number])
 
     def _run(self) -> None:
         while not self._stopping.is_set():

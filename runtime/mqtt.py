@@ -232,9 +232,10 @@ class Connection:
             raise LinkError(f"{topic}: not published: {paho.error_string(sent.rc)}")
         self._posted[sent.mid] = done
 
-    def ack(self, message: Received) -> None:
+    def ack(self, messages: Sequence[Received]) -> None:
         """As Link.ack; from any thread."""
-        self._client.ack(message.mid, message.qos)
+        for message in messages:
+            self._client.ack(message.mid, message.qos)
         self._wake()
 
     def _wake(self) -> None:

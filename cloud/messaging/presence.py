@@ -58,7 +58,7 @@ class Presences:
         services: Services,
         inbox: Inbox,
         *,
-        ack: Callable[[Received], None],
+        ack: Callable[[Sequence[Received]], None],
         republish: Callable[[DeviceId], None],
     ) -> None:
         """`republish` has a device's desired state published once more."""
@@ -109,8 +109,7 @@ class Presences:
             if word not in news and not word.retained:
                 self._keep(word)
         self._send_what_was_missed(words)
-        for arrival in group:
-            self._ack(arrival.message)
+        self._ack([arrival.message for arrival in group])
 
     def flush(self) -> None:
         """Write the heartbeats; raises OperationalError as `handle`."""

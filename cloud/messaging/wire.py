@@ -72,7 +72,7 @@ class Wire:
             services, self._intake.telemetry, ack=self._ack, tell=self._tell_ack
         )
         self._presences = Presences(
-            services, self._intake.states, ack=self._ack, republish=self._publisher.again
+            services, self._intake.states, ack=self._ack_all, republish=self._publisher.again
         )
         self._responder = Responder(
             services,
@@ -155,6 +155,11 @@ class Wire:
 
     def _ack(self, message: Received) -> None:
         self._incoming[Channel(message.topic.split("/")[3])].ack(message)
+
+    def _ack_all(self, messages: Sequence[Received]) -> None:
+        for channel in (Channel.REPORTED, Channel.PRESENCE):
+            name = f"/{channel.value}"
+            self._incoming[channel].ack(*(one for one in messages if one.topic.endswith(name)))
 
     def _publish_desired(self, rows: Sequence[tuple[DeviceId, bytes]]) -> None:
         retained = [(topics.render(device, Channel.DESIRED), body) for device, body in rows]

@@ -21,7 +21,7 @@ from edge_agent.mind.turn import Turn
 from runtime.messages import ModuleSpec, Phase
 
 MOST_WAIT_S = 300.0
-DOWNLOADS_PER_S = 200.0
+DOWNLOADS_PER_S = 100.0
 """A fleet that is told of a bundle in one moment begins to fetch it at about this rate."""
 
 

@@ -50,7 +50,7 @@ class Desk:
         self.presences = Presences(
             services,
             queue.Queue(),
-            ack=lambda message: self.acked.append(message.mid),
+            ack=lambda messages: self.acked.extend(message.mid for message in messages),
             republish=self.republished.append,
         )
         event.listen(services.engine, "commit", self._count)

@@ -615,8 +615,8 @@ def test_a_large_fleet_begins_its_downloads_spread_over_time_and_says_that_it_wa
     world.tell(events.DesiredReceived(Desired("dev-a", 1, 0.0, (spec("a"),), fleet=1000)))
     (timer,) = [effect for effect in world.done if isinstance(effect, effects.SetTimer)]
 
-    assert (timer.key.kind, timer.delay_s, timer.jitter) == ("retry", 5.0, True)
-    assert "waits up to 5 s for its turn" in world.report().reason
+    assert (timer.key.kind, timer.delay_s, timer.jitter) == ("retry", 10.0, True)
+    assert "waits up to 10 s for its turn" in world.report().reason
     assert world.report().retrying
     assert world.jobs == {}
 
@@ -627,6 +627,6 @@ def test_a_large_fleet_begins_its_downloads_spread_over_time_and_says_that_it_wa
 
 def test_a_fleet_that_fits_in_a_second_does_not_wait() -> None:
     world = World()
-    world.tell(events.DesiredReceived(Desired("dev-a", 1, 0.0, (spec("a"),), fleet=200)))
+    world.tell(events.DesiredReceived(Desired("dev-a", 1, 0.0, (spec("a"),), fleet=100)))
 
     assert len(world.jobs) == 1
