@@ -64,3 +64,9 @@ arm64: setup ## prove that a device with arm64 finds a wheel of everything (asks
 
 bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (15 minutes)
 	python tests/benchmarks/bench_fleet.py $(ARGS)
+
+bench-delta: setup parts ## measure updates against xdelta3, bsdiff and zstd --patch-from
+	python tests/benchmarks/bench_delta.py $(ARGS)
+
+clean: ## back to a fresh clone
+	rm -rf build dist .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
