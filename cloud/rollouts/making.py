@@ -150,14 +150,15 @@ def carry_out(
 
 
 def follow(session: Session, *, now: float) -> list[tables.Rollout]:
-    """Make a new rollout for each whose alias moved, if its document asks to follow."""
+    """Make a new rollout for the newest of each name whose alias moved, if its document asks."""
     query = (
         select(tables.Rollout)
         .where(col(tables.Rollout.state).in_(rows.OPEN_STATES))
         .order_by(col(tables.Rollout.sequence))
     )
+    newest = {row.name: row for row in session.exec(query)}
     made = []
-    for row in session.exec(query).all():
+    for row in newest.values():
         moved = _moved(session, row)
         if moved:
             document = rows.document(row)

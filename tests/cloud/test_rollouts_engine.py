@@ -364,21 +364,20 @@ class _KilledError(Exception):
     """As if the process had been killed just there."""
 
 
-def test_a_step_killed_at_any_statement_is_done_once(tmp_path: Path) -> None:
+def test_a_step_killed_at_any_statement_is_done_once(registry: Registry) -> None:
     """Killed before each query, round each flush, before the commit; the next start goes on."""
-    with registries.running(tmp_path) as running:
-        fleet = Fleet(running, "dev-0", "dev-1", "dev-2")
-        fleet.deploy()
-        fleet.turn(3)
-        fleet.refused = {f"{name}:2" for name in fleet.names}
-        rollout = fleet.deploy(model="m:2", strategy=waves(2))
-        kills = 0
-        for _ in range(5):
-            point = 0
-            while killed_at(point, Engine(running.services, owner="one").look):
-                point, kills = point + 1, kills + 1
-            fleet.turn()
-        told = running.get(f"/api/v1/events?limit=200&subject={rollout}")["items"]
+    fleet = Fleet(registry, "dev-0", "dev-1", "dev-2")
+    fleet.deploy()
+    fleet.turn(3)
+    fleet.refused = {f"{name}:2" for name in fleet.names}
+    rollout = fleet.deploy(model="m:2", strategy=waves(2))
+    kills = 0
+    for _ in range(5):
+        point = 0
+        while killed_at(point, Engine(registry.services, owner="one").look):
+            point, kills = point + 1, kills + 1
+        fleet.turn()
+    told = registry.get(f"/api/v1/events?limit=200&subject={rollout}")["items"]
 
     ended = [each["data"]["device"] for each in told if each["kind"] == "rollout.device_ended"]
     kinds = [each["kind"] for each in told]
