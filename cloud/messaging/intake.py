@@ -36,6 +36,12 @@ def client_id(channel: Channel) -> str:
     return f"{CLIENT_ID}-{channel.value.replace('/', '-')}"
 
 
+def channel(topic: str) -> Channel:
+    """Return by which channel a topic came, also one that names no device that there can be."""
+    word = topic.split("/")[3]
+    return next(each for each in topics.FROM_DEVICE if each.value.partition("/")[0] == word)
+
+
 def subscriptions(channel: Channel) -> list[tuple[str, int]]:
     """Return what the session of a channel subscribes, with its QoS."""
     return [(topics.every_device(channel), 1)]

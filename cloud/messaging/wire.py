@@ -154,7 +154,7 @@ class Wire:
             self._publisher.everything()
 
     def _ack(self, message: Received) -> None:
-        self._incoming[Channel(message.topic.split("/")[3])].ack(message)
+        self._incoming[intake.channel(message.topic)].ack(message)
 
     def _ack_all(self, messages: Sequence[Received]) -> None:
         for channel in (Channel.REPORTED, Channel.PRESENCE):

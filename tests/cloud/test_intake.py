@@ -1,6 +1,8 @@
 import threading
 import time
 
+import pytest
+
 from cloud.messaging import intake
 from cloud.messaging.intake import Intake
 from runtime import topics
@@ -29,7 +31,8 @@ def test_each_message_goes_where_it_belongs() -> None:
     assert made.requests.get_nowait().message.topic == topics.render(A, Channel.REQUEST)
     states = [made.states.get_nowait().message.topic for _ in range(2)]
     assert states == [topics.render(A, Channel.REPORTED), topics.render(A, Channel.PRESENCE)]
-    assert acked == [topics.FROM_DEVICE.index(Channel.RESULT)], "nothing is committed for it"
+    uncommitted = (Channel.PART_WANTED, Channel.RESULT)
+    assert acked == [topics.FROM_DEVICE.index(channel) for channel in uncommitted]
 
 
 def test_a_strange_topic_is_forgotten() -> None:
@@ -73,3 +76,9 @@ def test_a_full_queue_holds_the_link_back_until_there_is_room_or_an_end() -> Non
     made.stopping.set()
     stuck.join(5.0)
     assert not stuck.is_alive()
+
+
+@pytest.mark.parametrize("channel", topics.FROM_DEVICE)
+def test_a_topic_tells_which_session_it_came_by(channel: Channel) -> None:
+    assert intake.channel(topics.render(A, channel)) is channel
+    assert intake.channel(topics.every_device(channel).replace("+", "No Such Device")) is channel
