@@ -249,3 +249,11 @@ def test_every_dependency_has_its_reason() -> None:
     missing = [name for name in sorted(names) if name not in text and not name.startswith("types-")]
 
     assert missing == []
+
+
+def test_every_test_that_answers_a_complaint_is_there() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs/complaints.md").read_text())
+    there = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+
+    assert [pair for pair in named if f"def {pair[1]}(" not in there.get(pair[0], "")] == []
+    assert len(named) > 20
