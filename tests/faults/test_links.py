@@ -78,14 +78,17 @@ def fetcher_behind(line: Line, server: FileServer, place: Path) -> Fetcher:
 def bring(fetcher: Fetcher, built: Built) -> None:
     """Fetch as the agent does: whoever gave up begins again where it was."""
     deadline = time.monotonic() + PATIENCE_S
-    while True:
+
+    def ended() -> bool:
         try:
             fetcher.fetch(built.digest)
         except LinkError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            return
+            assert time.monotonic() < deadline
+            return False
+        return True
+
+    while not ended():
+        pass
 
 
 def require_all(built: Built, fetcher: Fetcher) -> None:
