@@ -1,10 +1,12 @@
 """The registry's HTTP application: routes, keys, problems, limits."""
 
+import functools
 import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.routing import BaseRoute
 
 from cloud.api import (
     aliases,
@@ -65,14 +67,22 @@ def create_app(services: Services) -> FastAPI:
     app.state.in_flight = InFlight()
     app.state.followers = commands.Followers()
     errors.install(app)
-    app.include_router(public.router)
-    app.include_router(downloads.router)
-    app.include_router(_guarded(app))
+    app.router.routes.extend(_routes())
     app.add_middleware(BodyLimit, limit_of=_limits(services))
     return app
 
 
-def _guarded(app: FastAPI) -> APIRouter:
+@functools.cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Return all routes: the same for each application, and FastAPI takes 0.3 s to make them."""
+    router = APIRouter()
+    router.include_router(public.router)
+    router.include_router(downloads.router)
+    router.include_router(_guarded())
+    return tuple(router.routes)
+
+
+def _guarded() -> APIRouter:
     """Return every route that wants a key."""
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(dependencies.actor)])
     for module in (
@@ -99,8 +109,9 @@ def _guarded(app: FastAPI) -> APIRouter:
         router.include_router(module.router)
 
     @router.get("/openapi.json", include_in_schema=False)
-    def schema() -> dict[str, Any]:
-        return app.openapi()
+    def schema(request: Request) -> dict[str, Any]:
+        described: dict[str, Any] = request.app.openapi()
+        return described
 
     return router
 
