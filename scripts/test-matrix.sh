@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests of what lives on devices on the oldest and the newest Python, each with the
-# [edge] extra alone. A Python that is not here is named; in CI (CI=true) that is a failure.
+# [edge] extra alone; those marked slow run in `make test` only. A Python that is not here is
+# named; in CI (CI=true) that is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +22,7 @@ for version in 3.10 3.13; do
     touch "$venv/installed"
   fi
   echo "== $("$venv/bin/python" --version)"
-  "$venv/bin/python" -m pytest tests/runtime tests/edge_agent \
+  "$venv/bin/python" -m pytest tests/runtime tests/edge_agent -m "not slow" \
     -n "${TEST_WORKERS:-auto}" --dist worksteal --junitxml "build/reports/matrix-$version.xml" ||
     failed+=("$version")
 done

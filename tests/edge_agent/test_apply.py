@@ -19,6 +19,8 @@ from runtime.errors import InUseError, InvalidError, SpaceError
 from tests.support import agents, archives, filesystems
 from tests.support.agents import MODULE, Device
 
+pytestmark = pytest.mark.slow
+
 ROW = [1.0, 2.0, 3.0, 4.0]
 DOUBLE, TRIPLE, FOUR = ([factor * each for each in ROW] for factor in (2.0, 3.0, 4.0))
 

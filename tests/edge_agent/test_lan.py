@@ -27,6 +27,8 @@ from tests.support import brokers
 from tests.support.bundle_sources import write_bundle
 from tests.support.httpfiles import FileServer
 
+pytestmark = pytest.mark.slow
+
 BIG = random.Random(9).randbytes(3 * PART_BYTES + 1000)
 BIG_DIGEST = digests.of_bytes(BIG)
 

@@ -29,7 +29,7 @@ from runtime.errors import InvalidError
 from tests.support.brokers import eventually
 from tests.support.documents import ROOT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
 # -- the rules
 

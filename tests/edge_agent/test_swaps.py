@@ -16,6 +16,8 @@ from runtime.errors import LinkError
 from tests.support import agents
 from tests.support.agents import Device
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("ROUNDS", "10"))
 """Of swaps that start a worker process each, which costs most of a second of work."""
 WARM_ROUNDS = 3 * ROUNDS

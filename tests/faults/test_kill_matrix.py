@@ -1,7 +1,7 @@
 """kill -9 of the agent, its worker, the registry or the broker, at random moments, while versions
 are swapped and requests and files keep coming: nothing is lost, nothing is stored twice.
 
-ROUNDS (50, on each broker) and SEED (drawn) are read from the environment, and printed with the
+ROUNDS (30, on each broker) and SEED (drawn) are read from the environment, and printed with the
 figures.
 """
 
@@ -25,7 +25,7 @@ from runtime import files
 from tests.support import bundles, parts, processes
 from tests.support.processes import Agent, Registry, Traffic, eventually
 
-ROUNDS = int(os.environ.get("ROUNDS", "50"))
+ROUNDS = int(os.environ.get("ROUNDS", "30"))
 SEED = int(os.environ.get("SEED", str(random.SystemRandom().randrange(1 << 32))))
 VICTIMS = ("agent", "worker", "registry", "broker")
 ROUND_S = 1.0
