@@ -46,7 +46,7 @@ def test_logs_of_an_agent_and_of_a_module_come_without_an_open_port(
 def test_who_follows_sees_what_happens_next(fleet: Fleet, agent: Agent) -> None:
     follower = subprocess.Popen(
         [Path(sys.executable).with_name("packhorse"), "devices", "logs", "-f", agent.name],
-        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.place / "login.json")},
+        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.config)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -70,7 +70,7 @@ def test_who_follows_waits_for_a_device_that_is_away_and_goes_on(
     follower = subprocess.Popen(
         [Path(sys.executable).with_name("packhorse"), "devices", "logs", "-f", agent.name,
          "--timeout", "3"],
-        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.place / "login.json")},
+        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.config)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -118,7 +118,7 @@ def test_a_login_to_an_image_registry_arrives_sealed_for_this_device(
     said = subprocess.run(
         [program, *asked],
         input=b"open sesame\n",
-        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.place / "login.json")},
+        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.config)},
         capture_output=True,
         check=False,
     )
@@ -189,7 +189,7 @@ def test_an_operator_may_not_run_commands_and_all_is_in_the_history(
     made = fleet.packhorse("keys", "create", "op", "--role", "operator", "--key-file", str(file))
     assert made.code == 0, made.err
     key = file.read_text().strip()
-    config = str(fleet.place / "login.json")
+    config = str(fleet.config)
 
     def as_operator(*arguments: str) -> fleets.Said:
         return fleets.run("packhorse", *arguments, PACKHORSE_CONFIG=config, PACKHORSE_KEY=key)

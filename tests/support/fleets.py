@@ -66,11 +66,16 @@ class Fleet:
 
     def packhorse(self, *arguments: str) -> Said:
         """Run an operator's command."""
+        return run("packhorse", *arguments, PACKHORSE_CONFIG=str(self.config))
+
+    @property
+    def config(self) -> Path:
+        """The file by which an operator is logged in."""
         config = self.place / "login.json"
         if not config.exists():
             login = {"url": self.registry.url, "key": self.registry.key, "ca": self.registry.ca_pem}
             config.write_text(json.dumps(login))
-        return run("packhorse", *arguments, PACKHORSE_CONFIG=str(config))
+        return config
 
     def agent(
         self,
