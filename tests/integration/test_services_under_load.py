@@ -263,7 +263,7 @@ def test_logs_are_followed_also_of_replicas_that_come_later(
     following = Command(
         "packhorse", ["services", "logs", SERVICE, "-f", "--json"], fleet.place / "follow.log"
     )
-    following.environment = {"PACKHORSE_CONFIG": str(fleet.place / "login.json")}
+    following.environment = {"PACKHORSE_CONFIG": str(fleet.config)}
     following.spawn()
     try:
         eventually(lambda: len(heard(following)) == 1, "the first one is heard")
