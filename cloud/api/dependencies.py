@@ -12,6 +12,7 @@ from cloud.registry.roles import Role
 from cloud.services import Services
 from cloud.trust import keys
 from cloud.trust.keys import Caller
+from runtime.errors import InvalidError
 
 MAX_PAGE = 200
 
@@ -77,5 +78,16 @@ def actor(found: CallerDep) -> str:
 
 
 ActorDep = Annotated[str, Depends(actor)]
+MAX_SEQUENCE = 2**31 - 1
+"""What a numbered row's column holds."""
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str | None, Query(max_length=128)]
+
+
+def sequence(cursor: str | None) -> int | None:
+    """Return the number behind which a page of numbered rows begins; raises InvalidError."""
+    if cursor is None:
+        return None
+    if not cursor.isascii() or not cursor.isdigit() or int(cursor) > MAX_SEQUENCE:
+        raise InvalidError("cursor", cursor, "send the `next` of the page before")
+    return int(cursor)

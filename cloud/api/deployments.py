@@ -7,6 +7,7 @@ import msgspec
 from fastapi import APIRouter, Query
 
 from cloud import schema, shapes, tables
+from cloud.api import dependencies
 from cloud.api.dependencies import (
     ActorDep,
     Cursor,
@@ -24,7 +25,6 @@ from cloud.registry.downloads import Download
 from cloud.registry.explain import DeviceState
 from runtime import messages
 from runtime.candidates import Gate, Mode, Promote
-from runtime.errors import InvalidError
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=Route)
 
@@ -57,7 +57,7 @@ def list_deployments(
     session: ReadSession, cursor: Cursor = None, limit: Limit = 50
 ) -> schema.Page[shapes.Deployment]:
     """Return deployments, newest first."""
-    found = deployments.page(session, before=_sequence(cursor), limit=limit)
+    found = deployments.page(session, before=dependencies.sequence(cursor), limit=limit)
     following = str(found[-1].sequence) if len(found) == limit else None
     return schema.Page(items=[_deployment(row) for row in found], next=following)
 
@@ -152,14 +152,6 @@ def _candidate(body: shapes.NewCandidate | None) -> CandidateWish | None:
         gate=Gate(**body.gate.model_dump()),
         promote=Promote(body.promote),
     )
-
-
-def _sequence(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isascii() or not cursor.isdigit():
-        raise InvalidError("cursor", cursor, "send the `next` of the page before")
-    return int(cursor)
 
 
 def _deployment(row: tables.Deployment) -> shapes.Deployment:

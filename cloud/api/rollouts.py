@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from sqlmodel import Session
 
 from cloud import schema, shapes, tables
+from cloud.api import dependencies
 from cloud.api.dependencies import (
     ActorDep,
     Cursor,
@@ -17,7 +18,6 @@ from cloud.api.dependencies import (
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
 from cloud.rollouts import making, planning, reasons, rows
-from runtime.errors import InvalidError
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"], route_class=Route)
 
@@ -56,7 +56,7 @@ def list_rollouts(
     session: ReadSession, cursor: Cursor = None, limit: Limit = 50
 ) -> schema.Page[shapes.Rollout]:
     """Return rollouts, newest first."""
-    found = rows.page(session, before=_sequence(cursor), limit=limit)
+    found = rows.page(session, before=dependencies.sequence(cursor), limit=limit)
     counts = rows.counts(session, [row.id for row in found])
     following = str(found[-1].sequence) if len(found) == limit else None
     items = [_rollout(session, row, counts.get(row.id, {})) for row in found]
@@ -105,14 +105,6 @@ def order(
     now = services.clock.now()
     row = making.give_order(session, rollout, body.order, note=body.note, actor=actor, now=now)
     return answered(_rollout(session, row), row.revision)
-
-
-def _sequence(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > len(str(2**31)):
-        raise InvalidError("cursor", cursor, "send the `next` of the page before")
-    return int(cursor)
 
 
 def _rollout(

@@ -19,7 +19,7 @@ from sqlmodel import col, select
 from cloud import tables
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
-from cloud.registry import desired
+from cloud.registry import candidates, desired
 from cloud.services import Services
 from cloud.storage.encodings import EncodedBlob, Recipe
 from runtime import blobpieces, bytebucket, digests, messages
@@ -129,7 +129,7 @@ class PartGiver:
             return
         with self._services.reading() as session:
             wish = desired.read(session, device)
-            bundles = [module.bundle for module in (wish.modules if wish else ())]
+            bundles = candidates.bundles(wish.modules if wish else ())
             query = (
                 select(tables.BundleBlob.blob)
                 .where(col(tables.BundleBlob.bundle).in_(bundles))

@@ -7,6 +7,9 @@ from sqlmodel import select
 from cloud import tables
 from cloud.messaging.intake import Arrival
 from cloud.messaging.partgiver import BURST_BYTES, DEPTH, PartGiver
+from cloud.registry import deployments
+from cloud.registry.candidates import CandidateWish
+from cloud.registry.deployments import Wish
 from cloud.services import Services
 from cloud.storage.encodings import Recipe
 from runtime import blobpieces, messages, topics
@@ -58,6 +61,25 @@ class Desk:
 @pytest.fixture
 def desk(services: Services) -> Desk:
     return Desk(services)
+
+
+@pytest.mark.usefixtures("blob")
+def test_a_candidate_is_part_of_what_a_device_shall_run(
+    desk: Desk, services: Services, tmp_path: Path
+) -> None:
+    source = bundle_sources.write_checked_bundle(tmp_path / "scale-2", factor=3.0)
+    second = registry_rows.push(services, source)
+    ask = PartWanted("1", Digest(second.bundle), "zstd", 0, 10)
+    refused, _ = desk.ask(ask)
+    beside = CandidateWish("scale", second.number)
+    wish = Wish("scale", "device=dev-a", version=1, candidate=beside)
+    with services.transaction() as session:
+        deployments.create(session, wish, actor="test", now=1.0)
+
+    given, data = desk.ask(ask)
+
+    assert "is not part of what dev-a shall run" in refused.error
+    assert (given.error, len(data)) == ("", 10)
 
 
 def test_pieces_make_up_the_table_and_the_bytes(

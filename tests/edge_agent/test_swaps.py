@@ -64,7 +64,7 @@ class Client:
 
 
 @pytest.mark.timeout(120 + 10 * ROUNDS)
-def test_a_thousand_swaps_under_load_fail_no_request_and_grow_no_memory(device: Device) -> None:
+def test_swaps_under_load_fail_no_request_and_grow_no_memory(device: Device) -> None:
     device.start()
     bundles = [device.bundle("double", factor=2.0), device.bundle("triple", factor=3.0)]
     device.want(bundles[0], soak_s=0.0)
