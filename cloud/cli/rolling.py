@@ -51,6 +51,8 @@ def read(file: str) -> shapes.DeploymentDocument:
     if file == "-":
         return documents.document(sys.stdin.buffer.read(documents.MAX_BYTES + 1), "stdin")
     path = Path(file)
+    if not path.is_file():
+        raise InvalidError("-f", file, "name a file that is there, or - for stdin")
     with path.open("rb") as opened:
         return documents.document(opened.read(documents.MAX_BYTES + 1), path.name)
 

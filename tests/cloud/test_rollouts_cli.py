@@ -13,6 +13,7 @@ from cloud import shapes
 from cloud.cli import documents, rolling
 from cloud.rollouts.engine import Engine
 from runtime.errors import InvalidError
+from tests.support import documents as pages
 from tests.support import fleet, registries
 from tests.support.command_line import Run
 from tests.support.registries import Registry
@@ -53,6 +54,20 @@ def refused(text: str) -> str:
     with pytest.raises(InvalidError) as raised:
         read(text)
     return str(raised.value)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/specs/rollouts.md"])
+def test_the_documents_of_the_documentation_are_documents(page: str) -> None:
+    found = [each for each in pages.blocks(pages.ROOT / page, "yaml") if "strategy:" in each]
+
+    assert found
+    for text in found:
+        read(text)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match=r"nowhere\.yaml.*name a file that is there"):
+        rolling.read(str(tmp_path / "nowhere.yaml"))
 
 
 def test_a_document_says_its_times_with_units_or_in_seconds() -> None:
