@@ -111,7 +111,7 @@ class Engine:
             with self._services.transaction() as session:
                 lease.take(session, self.owner, now=now)
         for each in due:
-            if self.step(each.id):
+            if self._stepped(each.id):
                 self._judged[each.id] = (each, now)
         self._judged = {each.id: self._judged[each.id] for each in found if each.id in self._judged}
         return len(due)
@@ -150,6 +150,14 @@ class Engine:
             if lease.take(session, self.owner, now=now):
                 making.follow(session, now=now)
         self._followed = event
+
+    def _stepped(self, rollout: str) -> bool:
+        """Step; one that cannot be brought further holds up no other, and is tried again later."""
+        try:
+            return self.step(rollout)
+        except PackhorseError as error:
+            log.warning("rollout cannot go on", extra={"rollout": rollout, "why": str(error)})
+            return True
 
     def step(self, rollout: str) -> bool:
         """Bring one rollout as far as it can go now; say whether it was ours to do."""

@@ -1,5 +1,7 @@
 """Rollouts begin: by a document, by an alias that moved, or by going back to an earlier one."""
 
+import logging
+
 import msgspec
 from sqlmodel import Session, col, select
 
@@ -10,7 +12,9 @@ from cloud.registry.deployments import Wish
 from cloud.registry.intents import Target
 from cloud.rollouts import documents, orders, rows, state
 from cloud.rollouts.state import State, Step
-from runtime.errors import InvalidError
+from runtime.errors import InvalidError, PackhorseError
+
+log = logging.getLogger(__name__)
 
 
 def create(
@@ -150,7 +154,10 @@ def carry_out(
 
 
 def follow(session: Session, *, now: float) -> list[tables.Rollout]:
-    """Make a new rollout for the newest of each name whose alias moved, if its document asks."""
+    """Make a new rollout for the newest of each name whose alias moved, if its document asks.
+
+    One that cannot be made is logged and holds up no other.
+    """
     query = (
         select(tables.Rollout)
         .where(col(tables.Rollout.state).in_(rows.OPEN_STATES))
@@ -162,7 +169,14 @@ def follow(session: Session, *, now: float) -> list[tables.Rollout]:
         moved = _moved(session, row)
         if moved:
             document = rows.document(row)
-            made.append(create(session, document, actor=events.REGISTRY, now=now, origin=moved))
+            try:
+                with session.begin_nested():
+                    made.append(
+                        create(session, document, actor=events.REGISTRY, now=now, origin=moved)
+                    )
+            except PackhorseError as error:
+                extra = {"rollout": row.id, "alias": moved, "why": str(error)}
+                log.warning("moved alias cannot be followed", extra=extra)
     return made
 
 

@@ -15,6 +15,7 @@ from cloud.registry import desired, devices
 from cloud.rollouts import downloads, lease, windows
 from cloud.rollouts.engine import Engine
 from cloud.rollouts.strategy import Window
+from runtime import messages
 from runtime.messages import (
     FetchRequest,
     ModuleReport,
@@ -165,6 +166,21 @@ def test_a_rollout_goes_wave_by_wave_and_the_rest_keeps_what_it_has(plain: Regis
     assert seen == [1, 3, 5, 5]
     assert fleet.state(rollout) == "complete"
     assert set(fleet.standings(rollout).values()) == {"updated"}
+
+
+def test_a_rollout_that_cannot_go_on_holds_up_no_other(
+    plain: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, fine = Fleet(plain, "dev-0"), Fleet(plain, "dev-0")
+    modules = {"m": {"model": "m:1", "sources": [f"directory:{'x' * 500}"]}}
+    first = stuck.deploy(modules=modules)
+    second = fine.deploy()
+    monkeypatch.setattr(messages, "MAX_MESSAGE_BYTES", 700)  # the first device would be told more
+
+    fine.turn(3)
+
+    assert (stuck.state(first), stuck.versions()) == ("running", [0])
+    assert (fine.state(second), fine.versions()) == ("complete", [1])
 
 
 def test_a_failing_canary_stops_it_and_every_device_is_on_the_old_version(
