@@ -91,7 +91,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept of finished downloads for neighbours, at most; the disk's need goes first."""
     lan_kbps: Annotated[int, Meta(ge=0)] = 80_000
     """Neighbours are given at most so many kilobits a second, together; 0: no limit."""
-    flush_s: Seconds = 3.0
+    flush_s: Seconds = 4.0
     """A record waits at most this long for others to travel with. A power cut may take the records
     of this time and a second more. Twice as long is half the wear of the flash."""
     remote_operations: tuple[Operation, ...] = ALL_OPERATIONS
