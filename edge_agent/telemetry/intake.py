@@ -101,10 +101,13 @@ class SpoolIntake:
     def secure(self) -> None:
         """Make durable where they lie the records that could not be committed."""
         for module in self.modules():
-            try:
-                SpoolReader(self._root / module).sync()
-            except OSError as error:
-                log.warning("spool not synced", extra={"spool": module, "reason": str(error)})
+            self._secure(module)
+
+    def _secure(self, module: str) -> None:
+        try:
+            SpoolReader(self._root / module).sync()
+        except OSError as error:
+            log.warning("spool not synced", extra={"spool": module, "reason": str(error)})
 
     def drop(self, reason: str, records: int = 1) -> None:
         """Count records that are lost; the next commit makes the count durable."""

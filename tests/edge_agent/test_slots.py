@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from edge_agent import status
 from edge_agent.errors import HostError, NotRunningError
 from edge_agent.host import proving, slots, update
-from edge_agent.host.proving import Proving
+from edge_agent.host.environments import Source
+from edge_agent.host.proving import Proving, Verdict
 from edge_agent.host.slots import MOST_BOOTS, Slots
-from edge_agent.host.update import Source
 from runtime import children
 from runtime.errors import InvalidError
 from tests.support.brokers import eventually
@@ -113,7 +113,23 @@ def test_an_agent_proves_itself_by_a_link_and_a_minute_or_by_a_longer_life(tmp_p
 
     assert slots.read(tmp_path) == Slots("b")
     assert trial.within(None) is None
-    assert proving.is_good(proving.ALONE_S, linked=False)
+    assert proving.judge(proving.ALONE_S, linked=False, was_linked=False) is Verdict.GOOD
+
+
+def test_an_agent_that_cannot_reach_the_registry_where_the_one_before_could_goes(
+    tmp_path: Path,
+) -> None:
+    at = [0.0]
+    slots.write(tmp_path, slots.begun(Slots("a"), linked=True))
+    trial = Proving(tmp_path, lambda: at[0])
+    at[0] = proving.ALONE_S - 1
+    assert not trial.look(linked=False)
+    at[0] = proving.ALONE_S
+
+    assert trial.look(linked=False)
+    assert slots.read(tmp_path).active == "a"
+    assert "did not reach the registry" in slots.read(tmp_path).reason
+    assert proving.judge(proving.ALONE_S, linked=True, was_linked=True) is Verdict.GOOD
 
 
 def test_an_agent_in_no_slot_has_nothing_to_prove() -> None:
