@@ -6,6 +6,7 @@ never writes into a file that is there: it puts a new one in its place, and the 
 own. Without another slot, or when asked for, everything is made and fetched anew.
 """
 
+import csv
 import os
 import shutil
 import subprocess
@@ -84,17 +85,14 @@ def fill(place: Path, source: Source, other: Path) -> None:
     pip = [str(place / "bin" / "python"), "-m", "pip"]
     if (other / "bin" / "python").exists() and not source.fresh:
         _share(other, place)
-        run([*pip, "uninstall", "--quiet", "--yes", *_QUIET, DISTRIBUTION], INSTALL_S)
     else:
         site = ("--system-site-packages",) if source.system_site_packages else ()
         run([system_python(), "-m", "venv", *site, str(place)], MAKE_S)
-    install = ["install", "--no-input", "--quiet", *_QUIET, *source.options]
+    quiet = ("--quiet", "--disable-pip-version-check", "--root-user-action=ignore")
+    install = ["install", "--no-input", *quiet, *source.options]
     run([*pip, *install, source.requirement()], INSTALL_S)
     # All of it shall be on the disk before anything says that it may be started.
     os.sync()
-
-
-_QUIET = ("--disable-pip-version-check", "--root-user-action=ignore")
 
 
 def system_python() -> str:
@@ -104,8 +102,13 @@ def system_python() -> str:
 
 
 def _share(old: Path, new: Path) -> None:
-    """Have a second environment with the same files; those that name their place are its own."""
-    shutil.copytree(old, new, symlinks=True, copy_function=_link)
+    """Have a second environment without the agent; files that name their place are its own."""
+    ours = _ours(old)
+
+    def agent(directory: str, names: list[str]) -> set[str]:
+        return {name for name in names if Path(directory, name) in ours}
+
+    shutil.copytree(old, new, symlinks=True, copy_function=_link, ignore=agent)
     for path in (new / "pyvenv.cfg", *(new / "bin").iterdir()):
         if path.is_symlink() or path.stat().st_size > MAX_SCRIPT_BYTES:
             continue
@@ -113,6 +116,18 @@ def _share(old: Path, new: Path) -> None:
         moved = data.replace(os.fsencode(f"{old}"), os.fsencode(f"{new}"))
         if moved != data:
             files.write_atomic(path, moved, mode=path.stat().st_mode & 0o777)
+
+
+def _ours(environment: Path) -> set[Path]:
+    """Return the files and packages that the agent's distribution has put somewhere."""
+    found: set[Path] = set()
+    for record in environment.glob(f"lib/python*/site-packages/{DISTRIBUTION}-*.dist-info/RECORD"):
+        site = record.parent.parent
+        with record.open(newline="") as file:
+            for path in (Path(row[0]) for row in csv.reader(file) if row):
+                inside = ".." not in path.parts
+                found.add(Path(os.path.normpath(site / (path.parts[0] if inside else path))))
+    return found
 
 
 def _link(source: str, target: str) -> None:

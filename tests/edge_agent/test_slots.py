@@ -6,12 +6,9 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import sysconfig
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +23,8 @@ from edge_agent.host.proving import Proving, Verdict
 from edge_agent.host.slots import MOST_BOOTS, Slots
 from runtime import children
 from runtime.errors import InvalidError
+from tests.support.agentwheels import hasty, wheel
 from tests.support.brokers import eventually
-from tests.support.documents import ROOT
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
@@ -157,42 +154,6 @@ def test_an_update_without_slots_says_how_to_get_some(tmp_path: Path) -> None:
 
 # -- real environments
 
-Change = Callable[[str, str], str]
-
-
-def wheel(place: Path, version: str, change: Change = lambda _name, text: text) -> Path:
-    """Write the project's own wheel with another version; `change` may spoil a module.
-
-    What it depends on is found where this very Python finds it: nothing is downloaded.
-    """
-    path = place / f"packhorse-{version}-py3-none-any.whl"
-    info = f"packhorse-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as file:
-        for package in ("runtime", "edge_agent"):
-            for module in sorted((ROOT / package).rglob("*.py")):
-                name = module.relative_to(ROOT).as_posix()
-                file.writestr(name, change(name, module.read_text("utf-8")))
-        file.writestr("packhorse_borrowed.pth", sysconfig.get_paths()["purelib"] + "\n")
-        file.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: packhorse\nVersion: {version}\n"
-        )
-        file.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr(f"{info}/RECORD", "")
-    return path
-
-
-def hasty(name: str, text: str) -> str:
-    """An agent that has proved itself after a tenth of a second without a link."""
-    changed = text.replace("ALONE_S = 900.0", "ALONE_S = 0.1").replace(
-        "LINKED_S = 60.0", "LINKED_S = 0.1"
-    )
-    return changed if name.endswith("proving.py") else text
-
-
-CRASH = "def run(data, *_):\n    os._exit(7)\n\n\ndef _run(data"
-
 
 def source(path: Path) -> Source:
     return Source(str(path), ("--no-index", "--no-deps"))
@@ -285,34 +246,6 @@ def device(installed: Path) -> Iterator[Device]:
     made = Device(installed)
     yield made
     made.stop()
-
-
-def test_a_good_update_stays_and_the_process_keeps_its_number(device: Device) -> None:
-    device.until("1.0")
-    assert device.process is not None
-    version = update.begin(device.slots, source(wheel(device.place, "2.0", hasty)))
-    device.process.send_signal(signal.SIGHUP)
-    device.until("2.0")
-    eventually(lambda: not slots.read(device.slots).trial, "it proves itself")
-
-    assert (version, device.starts) == ("2.0", 1)
-    assert slots.read(device.slots) == Slots("b")
-    assert (device.slots / slots.CURRENT).resolve() == device.slots / "b"
-    assert status.ask(device.data / "run").pid == device.process.pid
-
-
-def test_an_agent_upgrade_that_crashes_goes_back_by_itself_and_says_why(device: Device) -> None:
-    """Row 35: an upgrade without a state machine, and its log lost."""
-    device.until("1.0")
-    device.try_copy("process.py", "def run(data", CRASH)
-    assert device.process is not None
-    device.process.send_signal(signal.SIGHUP)
-    device.until_undone()
-    device.until("1.0")
-
-    assert f"slot b: it was started {MOST_BOOTS} times and never proved itself" in device.troubles()
-    assert slots.read(device.slots).active == "a"
-    assert device.starts == 1 + MOST_BOOTS
 
 
 def test_an_agent_killed_again_and_again_in_its_trial_goes_back(device: Device) -> None:
