@@ -108,7 +108,8 @@ class Agent:
         try:
             while self._turn():
                 self._notifier.alive()
-                self._proving.look(linked=self._uplink.connected)
+                if self._proving.look(linked=self._uplink.connected):
+                    self.begin_again()
         finally:
             if not self.begins_again:
                 self._notifier.stopping()

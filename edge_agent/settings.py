@@ -91,8 +91,9 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept of finished downloads for neighbours, at most; the disk's need goes first."""
     lan_kbps: Annotated[int, Meta(ge=0)] = 80_000
     """Neighbours are given at most so many kilobits a second, together; 0: no limit."""
-    flush_s: Seconds = 2.0
-    """A record waits at most this long for others to travel with."""
+    flush_s: Seconds = 4.0
+    """A record waits at most this long for others to travel with. A power cut may take the records
+    of this time and a second more. Twice as long is half the wear of the flash."""
     remote_operations: tuple[Operation, ...] = ALL_OPERATIONS
     """What the registry may have this device do, beside what it shall run; `[]`: nothing."""
     remote_commands: dict[str, tuple[str, ...]] = {}

@@ -163,12 +163,16 @@ def _presence(device: "shapes.Device") -> str:
 
 
 def _transfer(module: "shapes.ModuleState") -> str:
-    """Return the bytes that came for a module's bundle, and the share that deltas saved."""
+    """Return the bytes that came for a module's bundle, by whom, and the share that deltas saved."""
     cost = module.transfer
     if cost is None:
         return ""
-    saved = 1 - cost.received_bytes / cost.whole_bytes if cost.whole_bytes else 0.0
-    return f"{cost.received_bytes / 1024:.0f} KiB" + (f", {saved:.0%} saved" if saved > 0 else "")
+    came = cost.received_bytes + cost.neighbour_bytes
+    saved = 1 - came / cost.whole_bytes if cost.whole_bytes else 0.0
+    said = [f"{cost.received_bytes / 1024:.0f} KiB"]
+    said += [f"{cost.neighbour_bytes / 1024:.0f} KiB from neighbours"] * bool(cost.neighbour_bytes)
+    said += [f"{saved:.0%} saved"] * (saved > 0)
+    return ", ".join(said)
 
 
 def _running(module: "shapes.ModuleState") -> str:

@@ -15,7 +15,8 @@ from runtime.errors import InvalidError
 from runtime.topics import DeviceId
 
 WAIT_S = 10.0
-"""How long a device waits for neighbours that show no progress."""
+"""How long a device waits for neighbours that show no progress, for each that asked before it."""
+MOST_WAITS = 4
 KEEP_S = 24 * 3600.0
 MOST_PEERS = 8
 MOST_AT_A_SITE = 256
@@ -56,7 +57,8 @@ class Neighbours:
             self._askers.popitem(last=False)
         for old in [name for name, (_, at) in askers.items() if now - at > KEEP_S]:
             del askers[old]
-        is_first = next(iter(askers), device) == device
+        before = list(askers)
+        rank = before.index(device) if device in askers else len(before)
         others = [known for name, (known, _) in askers.items() if name != device]
         askers[device] = (address, now)
         if len(askers) > MOST_AT_A_SITE:
@@ -64,7 +66,8 @@ class Neighbours:
         # The first ones, which have most, and the last ones, so that not all ask the same.
         half = MOST_PEERS // 2
         peers = others if len(others) <= MOST_PEERS else [*others[:half], *others[-half:]]
-        return Advice(tuple(peers), 0.0 if is_first or not peers else WAIT_S)
+        # Longer for each: when the first one gets nowhere, the second begins, and not all at once.
+        return Advice(tuple(peers), WAIT_S * min(rank, MOST_WAITS) if peers else 0.0)
 
 
 def require_local(address: str) -> None:

@@ -107,6 +107,8 @@ class Transfer(Answer):
     """Came over the network for it."""
     whole_bytes: int
     """The encoded bytes that it would have taken without deltas."""
+    neighbour_bytes: int = 0
+    """Came from devices of the same site, and counts as nothing received."""
 
 
 class ModuleState(Answer):

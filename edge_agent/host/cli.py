@@ -1,6 +1,7 @@
 """The commands that change this machine: install, uninstall, update."""
 
 import argparse
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from runtime.errors import InvalidError
 
 if TYPE_CHECKING:
-    from edge_agent.host.update import Source
+    from edge_agent.host.environments import Source
 
 Commands: TypeAlias = Any
 """What argparse's add_subparsers returns: its class has no public name."""
@@ -35,6 +36,7 @@ def add(commands: Commands, command: Add) -> None:
     update = command(commands, "update", _update, "try another version of the agent")
     update.add_argument("what", metavar="WHEEL|VERSION", nargs="?", help="a file, or a version")
     update.add_argument("--version", dest="version", help="the same, as an option")
+    update.add_argument("--fresh", action="store_true", help="share no file with the other slot")
     for each in (install, update):
         _add_pip(each)
     uninstall = command(commands, "uninstall", _uninstall, "remove the service; its data stays")
@@ -56,7 +58,7 @@ def _add_pip(parser: argparse.ArgumentParser) -> None:
 
 
 def _source(chosen: argparse.Namespace, wanted: str) -> "Source":
-    from edge_agent.host.update import Source  # noqa: PLC0415 - as below
+    from edge_agent.host.environments import Source  # noqa: PLC0415 - as below
 
     options: list[str] = []
     if chosen.index:
@@ -65,7 +67,8 @@ def _source(chosen: argparse.Namespace, wanted: str) -> "Source":
         options += ["--no-index", "--find-links", str(chosen.find_links.absolute())]
     if chosen.no_deps:
         options += ["--no-deps"]
-    return Source(wanted, tuple(options), chosen.system_site_packages)
+    fresh = getattr(chosen, "fresh", False)
+    return Source(wanted, tuple(options), chosen.system_site_packages, fresh)
 
 
 def _update(chosen: argparse.Namespace) -> int:
@@ -77,12 +80,15 @@ def _update(chosen: argparse.Namespace) -> int:
     if not wanted:
         raise InvalidError("version", None, "name a wheel, or a version")
     directory = update.directory_of(chosen.data)
-    version = update.begin(directory, _source(chosen, wanted))
-    try:
-        os.kill(status.ask(chosen.data / "run").pid, signal.SIGHUP)
+    pid, linked = None, False
+    with contextlib.suppress(NotRunningError):
+        told = status.ask(chosen.data / "run")
+        pid, linked = told.pid, told.connected
+    version = update.begin(directory, _source(chosen, wanted), linked=linked)
+    how = "the next start begins with it"
+    if pid is not None:
+        os.kill(pid, signal.SIGHUP)
         how = "the agent begins again with it now"
-    except NotRunningError:
-        how = "the next start begins with it"
     _print([f"version {version} is on trial: {how}", "it goes back by itself if it is no good"])
     return 0
 

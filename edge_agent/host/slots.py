@@ -7,8 +7,9 @@
 
     idle ── update ──► trial(boots 0) ── each start ──► trial(boots + 1) ── proved ──► idle
                                              │
-                                             └── MOST_BOOTS starts without a proof ──► the other
-                                                 slot is active again, and the reason is kept
+                                             └── MOST_BOOTS starts without a proof, or no link where
+                                                 there was one ──► the other slot is active again,
+                                                 and the reason is kept
 
 The number of starts is durable before the new agent is started, so one that dies at once, hangs
 until the watchdog kills it, or takes the power with it, uses them up all the same. Whatever cannot
@@ -42,6 +43,8 @@ class Slots(NamedTuple):
     """How often it was started since."""
     reason: str = ""
     """Why the last trial ended where it began; empty: it did not."""
+    linked: bool = False
+    """The agent before reached the registry when the trial began: the new one must too."""
 
 
 def other(slot: str) -> str:
@@ -49,9 +52,9 @@ def other(slot: str) -> str:
     return SLOTS[1 - SLOTS.index(slot)]
 
 
-def begun(state: Slots) -> Slots:
+def begun(state: Slots, *, linked: bool = False) -> Slots:
     """Return the state with the other slot on trial. One on trial cannot begin another."""
-    return state if state.trial else Slots(other(state.active), trial=True)
+    return state if state.trial else Slots(other(state.active), trial=True, linked=linked)
 
 
 def started(state: Slots, *, whole: bool) -> Slots:
@@ -59,9 +62,9 @@ def started(state: Slots, *, whole: bool) -> Slots:
     if not state.trial:
         return state
     if not whole:
-        return _back(state, "it cannot be started")
+        return failed(state, "it cannot be started")
     if state.boots >= MOST_BOOTS:
-        return _back(state, f"it was started {state.boots} times and never proved itself")
+        return failed(state, f"it was started {state.boots} times and never proved itself")
     return state._replace(boots=state.boots + 1)
 
 
@@ -70,7 +73,8 @@ def proved(state: Slots) -> Slots:
     return Slots(state.active) if state.trial else state
 
 
-def _back(state: Slots, why: str) -> Slots:
+def failed(state: Slots, why: str) -> Slots:
+    """Return the state with the slot active that was so before the trial."""
     return Slots(other(state.active), reason=f"slot {state.active}: {why}")
 
 
@@ -79,7 +83,11 @@ def read(directory: Path) -> Slots:
     try:
         found: dict[str, Any] = json.loads((directory / STATE).read_bytes())
         state = Slots(
-            str(found["active"]), bool(found["trial"]), int(found["boots"]), str(found["reason"])
+            str(found["active"]),
+            bool(found["trial"]),
+            int(found["boots"]),
+            str(found["reason"]),
+            bool(found.get("linked")),  # not written by earlier versions
         )
     except (OSError, ValueError, KeyError, TypeError):
         return Slots(_linked(directory))

@@ -1,14 +1,16 @@
 """Parts from neighbours that the registry named, as long as they give or are about to.
 
 Neighbours are not trusted: each part is compared with the table that the registry's offer names.
-Who gives a wrong part, or cannot be reached, is not asked again for this bundle.
+Who gives a wrong part, takes too long, or cannot be reached, is not asked again for this bundle.
 """
 
 import collections
 import contextlib
 import http.client
 import logging
+import socket
 import ssl
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -26,14 +28,44 @@ from runtime.messages import Offer
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-TIMEOUT_S = 30.0
+CONNECT_S, SAY_S, PART_S = 3.0, 5.0, 20.0
+"""To be reached, to say what it has, to give a part. Who needs longer, because it cannot do better
+or because it means harm, is no help."""
 MOST_PEERS = 8
 MOST_FAILURES = 3
 """A neighbour that is busy hangs up; one that always does is none."""
-MOST_WAITS = 30
-"""So many times `wait_s` for one part, however busy a neighbour says it is."""
+MOST_WAIT_S = 300.0
+"""For one part, however busy a neighbour says it is."""
 MAX_STATE_BYTES = MAX_PARTS // 4 + 256
 _OK, _NOT_FOUND = 200, 404
+
+
+class SlowError(LinkError):
+    """A neighbour took longer than it may."""
+
+
+class _Connection(http.client.HTTPSConnection):
+    """One that another thread can cut, in whatever it hangs: handshake, headers, body."""
+
+    cord: socket.socket | None = None
+    was_cut = False
+
+    def connect(self) -> None:
+        raw = socket.create_connection((self.host, self.port or 443), CONNECT_S)
+        self.cord = raw.dup()
+        raw.settimeout(PART_S)
+        self.sock = self._context.wrap_socket(raw)  # type: ignore[attr-defined] # not in its stub
+
+    def cut(self) -> None:
+        self.was_cut = True
+        if self.cord is not None:
+            with contextlib.suppress(OSError):
+                self.cord.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        super().close()
+        if self.cord is not None:
+            self.cord.close()
 
 
 class Peer:
@@ -42,9 +74,7 @@ class Peer:
     def __init__(self, address: str, context: ssl.SSLContext) -> None:
         """`address` is a host and a port, as the registry tells it."""
         parts = urllib.parse.urlsplit(f"//{address}")
-        self._connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=context
-        )
+        self._connection = _Connection(parts.hostname or "", parts.port, context=context)
         self._said: dict[Digest, tuple[int, int]] = {}
         """By table what it said last: a bitmap of its parts, and how many bytes had come."""
 
@@ -54,7 +84,7 @@ class Peer:
 
     def look(self, offer: Offer) -> bool:
         """Ask what it has; say whether that is more than before. Raises LinkError."""
-        body = self._get(f"/v1/{offer.parts_sha256}", MAX_STATE_BYTES)
+        body = self._get(f"/v1/{offer.parts_sha256}", MAX_STATE_BYTES, SAY_S)
         if body is None:
             return False
         try:
@@ -66,25 +96,32 @@ class Peer:
         self._said[offer.parts_sha256] = have, state.bytes
         return state.bytes > before[1]
 
-    def part(self, offer: Offer, part: int) -> bytes | None:
-        """Return a part that it said it has; None: not any more. Raises LinkError."""
-        data = self._get(f"/v1/{offer.parts_sha256}/{part}", MAX_PART_BYTES)
+    def part(self, offer: Offer, part: int) -> bytes:
+        """Return a part that it said it has. Raises LinkError, also if it has it no more."""
+        data = self._get(f"/v1/{offer.parts_sha256}/{part}", MAX_PART_BYTES, PART_S)
         if data is None:
             self._said.pop(offer.parts_sha256, None)
+            raise LinkError("neighbour: it does not give what it said it has")
         return data
 
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
 
-    def _get(self, path: str, limit_bytes: int) -> bytes | None:
+    def _get(self, path: str, limit_bytes: int, within_s: float) -> bytes | None:
+        timer = threading.Timer(within_s, self._connection.cut)
+        timer.start()
         try:
             self._connection.request("GET", path)
             response = self._connection.getresponse()
             body = response.read(limit_bytes + 1)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
+            if self._connection.was_cut or isinstance(error, TimeoutError):
+                raise SlowError(f"neighbour: not done within {within_s:g} s") from error
             raise LinkError(f"neighbour: {error or type(error).__name__}") from error
+        finally:
+            timer.cancel()
         if response.status == _NOT_FOUND:
             return None
         if response.status != _OK or len(body) > limit_bytes:
@@ -121,7 +158,7 @@ class Peers:
         if offer.parts_sha256 in self._done_with:
             return False
         give_up_at = self._clock() + offer.wait_s
-        latest = self._clock() + MOST_WAITS * offer.wait_s
+        latest = self._clock() + MOST_WAIT_S
         while named := [name for name in offer.peers[:MOST_PEERS] if name not in self._bad]:
             self._patience.stop_if_cancelled()
             for name in named:
@@ -153,8 +190,6 @@ class Peers:
         if not peer.has(offer, part):
             return False
         data = peer.part(offer, part)
-        if data is None:
-            return False
         self._received(len(data))
         start, stop = part_file.table.span(part)
         if len(data) == stop - start:
@@ -171,7 +206,7 @@ class Peers:
         try:
             yield
         except LinkError as error:
-            self._failures[name] += 1
+            self._failures[name] += MOST_FAILURES if isinstance(error, SlowError) else 1
             if self._failures[name] >= MOST_FAILURES:
                 log.info("neighbour is gone", extra={"neighbour": name, "reason": str(error)})
                 self._bad.add(name)

@@ -112,13 +112,14 @@ class Sight:
 
     def update(self, asked: Asked, begin_again: Callable[[], None]) -> Outcome:
         """Put another version of the agent on trial, and begin again with it."""
-        from edge_agent.host import update  # noqa: PLC0415 - as above
+        from edge_agent.host import environments, update  # noqa: PLC0415 - as above
 
         assert isinstance(asked.options, operations.UpdateOptions)
         directory = self.slots
         if directory is None:
             fix = "install it on the device with `packhorse-agent install --slots VERSION`"
             return Outcome(f"this agent does not run from slots: {fix}", ok=False)
-        version = update.begin(directory, update.Source(asked.options.version))
+        wanted = environments.Source(asked.options.version)
+        version = update.begin(directory, wanted, linked=True)
         text = f"version {version} is on trial: it begins now, and goes back if it is no good"
         return Outcome(text, facts={"version": version}, then=begin_again)

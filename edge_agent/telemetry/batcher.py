@@ -18,7 +18,8 @@ CLASSES = ("alarm", "result", "sample", "debug")
 FLUSH_RECORDS = 500
 FLUSH_BYTES = 384 * 1024
 """Of frames; packed they are smaller, so nearly always one batch."""
-FLUSH_S = 2.0
+FLUSH_S = 4.0
+"""Also what a power cut may take: flash wears out by each commit, however small."""
 
 
 class Sized(NamedTuple):

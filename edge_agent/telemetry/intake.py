@@ -98,6 +98,17 @@ class SpoolIntake:
         for module in self._readers:
             self._remove_finished(module)
 
+    def secure(self) -> None:
+        """Make durable where they lie the records that could not be committed."""
+        for module in self.modules():
+            self._secure(module)
+
+    def _secure(self, module: str) -> None:
+        try:
+            SpoolReader(self._root / module).sync()
+        except OSError as error:
+            log.warning("spool not synced", extra={"spool": module, "reason": str(error)})
+
     def drop(self, reason: str, records: int = 1) -> None:
         """Count records that are lost; the next commit makes the count durable."""
         self._drops = {**self._drops, reason: self._drops.get(reason, 0) + records}

@@ -165,6 +165,8 @@ class IntakeLoop:
         due = flush or (due_at is not None and due_at <= now)
         if due and (error := self._troubles.guard(_FLUSH, self._intake.flush)):
             failed[_FLUSH] = error
+        if failed:
+            self._intake.secure()
         return failed
 
 

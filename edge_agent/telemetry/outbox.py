@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_agent.telemetry import batcher, outboxfile
+from edge_agent.telemetry import outboxfile, outboxrows
 from edge_agent.telemetry.batcher import Packed
-from runtime import clock, files
+from edge_agent.telemetry.leaving import Leaving
+from runtime import files
 from runtime.errors import InvalidError
 
 KEEP_S: Mapping[str, float] = {"result": 90 * 86400.0, "sample": 14 * 86400.0, "debug": 2 * 86400.0}
@@ -95,6 +96,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._file: outboxfile.OutboxFile | None = None
         self._carried = outboxfile.Progress()
+        self._leaving = Leaving()
 
     @property
     def epoch(self) -> str:
@@ -120,7 +122,7 @@ class Outbox:
             found = file.rows.execute(
                 "SELECT sequence, records, body FROM batches WHERE sequence NOT IN"
                 " (SELECT value FROM json_each(?)) ORDER BY class, sequence LIMIT ?",
-                (json.dumps(list(skip)), limit),
+                (json.dumps([*skip, *self._leaving.sequences]), limit),
             )
             return [Waiting(file.epoch, *row) for row in found]
 
@@ -130,26 +132,22 @@ class Outbox:
             found = file.rows.execute(
                 "SELECT sequence, records, body FROM batches WHERE sequence = ?", (sequence,)
             ).fetchone()
-            return None if found is None else Waiting(file.epoch, *found)
+            if found is None or sequence in self._leaving.sequences:
+                return None
+            return Waiting(file.epoch, *found)
 
     def delete(self, sequences: Sequence[int], *, drop: str | None = None) -> int:
         """Forget batches, counting their records under `drop` if given; return how many were there.
 
-        Not durable at once: a power cut may bring them back, to be sent and acknowledged again.
+        In the file they are until the next commit, so that one commit does both; a kill or a power
+        cut before it brings them back, to be sent and acknowledged again.
         """
         with self._opened() as file:
-            with file.transaction(durable=False) as rows:
-                counts = [
-                    row[0]
-                    for sequence in sequences
-                    for row in rows.execute(
-                        "DELETE FROM batches WHERE sequence = ? RETURNING records", (sequence,)
-                    ).fetchall()
-                ]
-                if drop is not None and counts:
-                    _count(rows, {drop: sum(counts)})
-            self._give_back(file)
-        return len(counts)
+            count, records = self._leaving.note(file.rows, sequences)
+            if self._leaving.overdue or (drop is not None and count):
+                self._take_out(file, {} if drop is None else {drop: records})
+                self._give_back(file)
+        return count
 
     def bury(self, sequence: int, reason: str) -> None:
         """Set one batch aside so that the others go on; only the newest MAX_DEAD are kept."""
@@ -166,7 +164,7 @@ class Outbox:
             gone = rows.execute(
                 "DELETE FROM batches WHERE sequence = ? RETURNING records", (sequence,)
             ).fetchall()
-            _count(rows, {reason: sum(row[0] for row in gone)})
+            outboxrows.count(rows, {reason: sum(row[0] for row in gone)})
 
     def cursors(self, module: str) -> dict[str, int]:
         """Return how far each segment of a module's spool was taken over."""
@@ -185,18 +183,34 @@ class Outbox:
         with self._opened() as file:
             records, batches, size, oldest = file.rows.execute(
                 "SELECT coalesce(sum(records), 0), count(*), coalesce(sum(size), 0),"
-                " min(created) FROM batches"
+                " min(created) FILTER (WHERE sequence NOT IN (SELECT value FROM json_each(?)))"
+                " FROM batches",
+                (json.dumps(self._leaving.sequences),),
             ).fetchone()
             (dead,) = file.rows.execute("SELECT count(*) FROM dead").fetchone()
             drops = dict(file.rows.execute("SELECT reason, count FROM drops ORDER BY reason"))
-            return OutboxStats(records, batches, size, file.disk_bytes(), oldest, dead, drops)
+            return OutboxStats(
+                records - self._leaving.records,
+                batches - len(self._leaving.sequences),
+                size - self._leaving.body_bytes,
+                file.disk_bytes(),
+                oldest,
+                dead,
+                drops,
+            )
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            if self._file is not None and self._leaving.sequences:
+                with contextlib.suppress(sqlite3.Error, OSError):  # they would come once more
+                    self._take_out(self._file, {})
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[outboxfile.OutboxFile]:
@@ -214,20 +228,29 @@ class Outbox:
     def _recover(self, error: Exception) -> None:
         """Leave nothing open that the next call could stumble over."""
         if outboxfile.is_damage(error):
-            self.close()
+            self._shut()
+            self._leaving.forget()
             with contextlib.suppress(OSError):
                 outboxfile.set_aside(self._path)
         elif self._file is not None and self._file.rows.in_transaction:
-            self.close()
+            self._shut()
+
+    def _take_out(self, file: outboxfile.OutboxFile, drops: Mapping[str, int]) -> None:
+        with file.transaction(durable=False) as rows:
+            self._leaving.take_out(rows)
+            outboxrows.count(rows, drops)
+        self._leaving.forget()
 
     def _add(self, file: outboxfile.OutboxFile, intake: Intake, now: float) -> list[int]:
         with file.transaction(durable=True) as rows:
             drops = dict(intake.drops)
-            self._expire(rows, now, drops)
+            self._leaving.take_out(rows)
+            outboxrows.expire(rows, now, self._keep_s, drops)
+            room = self._cap_bytes - _RESERVE_BYTES
             numbers = [
                 number
                 for packed in intake.batches
-                if (number := self._insert(file, rows, packed, now, drops)) is not None
+                if (number := outboxrows.insert(file, packed, now, room, drops)) is not None
             ]
             rows.executemany(
                 "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)",
@@ -238,60 +261,16 @@ class Outbox:
                 [(*key, position) for key, position in intake.positions.items()],
             )
             rows.executemany("DELETE FROM cursors WHERE module = ? AND segment = ?", intake.removed)
-            _count(rows, drops)
+            outboxrows.count(rows, drops)
+        self._leaving.forget()
         self._carried.cursors.update(intake.cursors)
         self._carried.positions.update(intake.positions)
         for key in intake.removed:
             self._carried.cursors.pop(key, None)
         return numbers
 
-    def _insert(
-        self,
-        file: outboxfile.OutboxFile,
-        rows: sqlite3.Connection,
-        packed: Packed,
-        now: float,
-        drops: dict[str, int],
-    ) -> int | None:
-        rank = batcher.rank_of(packed.kind)
-        room = self._cap_bytes - _RESERVE_BYTES - len(packed.body) - 2 * outboxfile.PAGE_BYTES
-        while file.used_bytes() > room:
-            victim = rows.execute(
-                "DELETE FROM batches WHERE sequence = (SELECT sequence FROM batches"
-                " WHERE class >= ? ORDER BY class DESC, sequence LIMIT 1) RETURNING records",
-                (rank,),
-            ).fetchall()
-            evicted = victim[0][0] if victim else packed.records
-            drops["evicted"] = drops.get("evicted", 0) + evicted
-            if not victim:
-                return None
-        return rows.execute(
-            "INSERT INTO batches (class, created, records, size, body) VALUES (?, ?, ?, ?, ?)",
-            (rank, now, packed.records, len(packed.body), packed.body),
-        ).lastrowid
-
-    def _expire(self, rows: sqlite3.Connection, now: float, drops: dict[str, int]) -> None:
-        """Drop what is too old, judged only between two clock readings that can be true."""
-        if not clock.plausible(now):
-            return
-        for kind, keep_s in self._keep_s.items():
-            gone = rows.execute(
-                "DELETE FROM batches WHERE class = ? AND created BETWEEN ? AND ? RETURNING records",
-                (batcher.rank_of(kind), clock.PLAUSIBLE_SINCE, now - keep_s),
-            ).fetchall()
-            if gone:
-                drops["expired"] = drops.get("expired", 0) + sum(row[0] for row in gone)
-
     def _give_back(self, file: outboxfile.OutboxFile) -> None:
         """Shrink the file when most of it is free: slowly, so that no one commit takes long."""
         free = file.free_bytes()
         if free > _VACUUM_BYTES and free > file.used_bytes():
             file.vacuum(_VACUUM_BYTES)
-
-
-def _count(rows: sqlite3.Connection, drops: Mapping[str, int]) -> None:
-    rows.executemany(
-        "INSERT INTO drops VALUES (?, ?)"
-        " ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count",
-        drops.items(),
-    )

@@ -23,9 +23,15 @@ from runtime.errors import PackhorseError, SpaceError
 
 log = logging.getLogger(__name__)
 
-PAGE_BYTES = 4096
+PAGE_BYTES = 512
+"""Small, for flash: a commit writes each page that it changed, however little changed in it."""
+FOLD_BYTES = 256 << 10
+"""At this size the log is folded into the file and written from its beginning again. It keeps this
+size, so that a commit changes nothing that a file system would write to its own journal."""
 WAL_BYTES = 3 << 20
 """What the write-ahead log takes at most: its threshold, and one more transaction."""
+REPAGE_BYTES = 4 << 20
+"""What may be written anew at the start."""
 MAX_SET_ASIDE = 2
 """How many damaged files are kept; older ones make room."""
 
@@ -35,8 +41,8 @@ _SETTINGS = f"""
     PRAGMA auto_vacuum = INCREMENTAL;
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
-    PRAGMA wal_autocheckpoint = 256;
-    PRAGMA journal_size_limit = 524288;
+    PRAGMA wal_autocheckpoint = {FOLD_BYTES // PAGE_BYTES};
+    PRAGMA journal_size_limit = {4 * FOLD_BYTES};
     PRAGMA cache_size = -1024;
     PRAGMA foreign_keys = ON;
 """
@@ -90,6 +96,7 @@ class OutboxFile:
         self.rows = rows
         self.epoch: str
         (self.epoch,) = rows.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+        self._page_bytes = self._pragma("page_size")
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
@@ -113,11 +120,11 @@ class OutboxFile:
 
     def used_bytes(self) -> int:
         """Return the size of the pages in use."""
-        return self._pragma("page_count") * PAGE_BYTES - self.free_bytes()
+        return self._pragma("page_count") * self._page_bytes - self.free_bytes()
 
     def free_bytes(self) -> int:
         """Return the size of the pages that wait for use or for `vacuum`."""
-        return self._pragma("freelist_count") * PAGE_BYTES
+        return self._pragma("freelist_count") * self._page_bytes
 
     def disk_bytes(self) -> int:
         """Return what the file and its log take on the disk."""
@@ -126,7 +133,7 @@ class OutboxFile:
     def vacuum(self, size_bytes: int) -> None:
         """Give at most this much of the free pages back to the file system."""
         # execute() takes one step only, which frees one page; a script runs to its end.
-        self.rows.executescript(f"PRAGMA incremental_vacuum({size_bytes // PAGE_BYTES})")
+        self.rows.executescript(f"PRAGMA incremental_vacuum({size_bytes // self._page_bytes})")
 
     def close(self) -> None:
         """Close it; SQLite folds the log into the file."""
@@ -204,6 +211,7 @@ def _open(path: Path, start: Progress) -> OutboxFile:
     try:
         rows.executescript(_SETTINGS)
         _require_sound(rows)
+        _repage(rows)
         _make(rows, start)
         return OutboxFile(path, rows)
     except BaseException:
@@ -215,6 +223,20 @@ def _require_sound(rows: sqlite3.Connection) -> None:
     (found,) = rows.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(found)
+
+
+def _repage(rows: sqlite3.Connection) -> None:
+    """Write a file anew that an earlier version made of larger pages, unless it is large."""
+    (size,) = rows.execute("PRAGMA page_size").fetchone()
+    (count,) = rows.execute("PRAGMA page_count").fetchone()
+    if size == PAGE_BYTES or size * count > REPAGE_BYTES:
+        return
+    # Without room for it the file stays as it is, and works.
+    with contextlib.suppress(sqlite3.OperationalError):
+        rows.executescript(
+            f"PRAGMA journal_mode = DELETE; PRAGMA page_size = {PAGE_BYTES}; VACUUM;"
+        )
+    rows.execute("PRAGMA journal_mode = WAL")
 
 
 def _make(rows: sqlite3.Connection, start: Progress) -> None:

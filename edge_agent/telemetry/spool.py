@@ -187,6 +187,14 @@ class SpoolReader:
                     return found
         return []
 
+    def sync(self) -> None:
+        """Make all that lies here survive a power cut too."""
+        for name in segments.names(self._directory):
+            with segments.opened(self._directory / name) as handle:
+                if handle is not None:
+                    os.fsync(handle)
+        files.fsync_directory(self._directory)
+
     def finished(self, cursors: Mapping[str, int]) -> list[str]:
         """Return the segments without a writer that hold nothing more behind the cursors."""
         return [

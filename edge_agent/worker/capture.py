@@ -1,7 +1,8 @@
 """From predictions to records in the spool, before anyone hears of the prediction.
 
-One thread of its own tells the agent about new records and makes them durable. It sleeps while
-there are none.
+One thread of its own tells the agent about new records. It sleeps while there are none. Against a
+power cut it is the agent that makes them durable, with its outbox; the spool is only synced for who
+waits for that, and at the end: flash wears out by each sync.
 """
 
 import logging
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 TELL_S = 0.2
 """Spooled is sent at most this often."""
 SYNC_S = 0.8
-"""Records are made durable this long after the first of them, at the latest."""
+"""Who waits for records to be durable waits so long: others may want the same by then."""
 
 
 class Recorder:
@@ -43,7 +44,7 @@ class Recorder:
         self._encoder = msgspec.msgpack.Encoder()
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
-        self._told, self._durable, self._closed = True, True, False
+        self._told, self._closed = True, False
         self._after_sync: list[Callable[[], None]] = []
         self._full, self._unsynced = False, ""
         self.dropped = 0
@@ -77,20 +78,17 @@ class Recorder:
         """Call a function, in another thread, once all that was recorded so far is durable."""
         with self._lock:
             self._after_sync.append(function)
-            self._durable = False
             self._news.notify()
 
     def sync(self) -> None:
         """Make everything recorded so far durable, then call what waits for that."""
         with self._lock:
             waiting, self._after_sync = self._after_sync, []
-            self._durable = True
         try:
             self._spool.sync()
         except OSError:
             with self._lock:
                 self._after_sync[:0] = waiting
-                self._durable = False
             raise
         for function in waiting:
             _call_quietly(function)
@@ -123,8 +121,8 @@ class Recorder:
             self._full = False
             log.info("records are kept again", extra={"dropped": self.dropped})
         with self._lock:
-            if self._told or self._durable:
-                self._told = self._durable = False
+            if self._told:
+                self._told = False
                 self._news.notify()
 
     def _note_dropped(self) -> None:
@@ -145,21 +143,23 @@ class Recorder:
         return self._append_what_fits(msgspec.structs.replace(record, **less))
 
     def _keep(self) -> None:
-        """Tell and sync while there is something to, at most so often."""
-        waiting_since: float | None = None
+        """Tell, and sync for who waits for it, at most so often."""
+        sync_at: float | None = None
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._closed or not (self._told and self._durable))
+                self._news.wait_for(lambda: self._closed or not self._told or self._after_sync)
                 if self._closed:
                     return
                 tell, self._told = not self._told, True
+                waited_for = bool(self._after_sync)
             if tell:
                 self._tell()
             now = time.monotonic()
-            waiting_since = waiting_since or now
-            if now - waiting_since >= SYNC_S:
+            if waited_for:
+                sync_at = sync_at or now + SYNC_S
+            if sync_at is not None and now >= sync_at:
                 self._sync_quietly()
-                waiting_since = None
+                sync_at = None
             with self._news:
                 self._news.wait_for(lambda: self._closed, timeout=TELL_S)
 

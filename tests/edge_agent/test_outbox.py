@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.telemetry import outboxfile
 from edge_agent.telemetry.batcher import Packed
 from edge_agent.telemetry.outbox import MAX_DEAD, MIN_CAP_BYTES, Intake, Outbox
 from edge_agent.telemetry.outboxfile import OutboxError
@@ -313,3 +314,70 @@ def test_a_disk_that_is_full_from_the_start_is_an_error_to_be_tried_again() -> N
         filler.unlink()
         assert _add(outbox, _packed()) == [1]
         outbox.close()
+
+
+def test_a_small_batch_costs_the_flash_little_and_its_acknowledgement_nothing(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    """iotedge#1274: database writes wear the SD card. A commit is one write of few small pages."""
+    log = tmp_path / "outbox.db-wal"
+    _add(outbox, _packed(size=200))
+    with powercuts.after(None) as steps:
+        before = log.stat().st_size
+        for number in range(1, 101):
+            outbox.delete([number])
+            cursors = {("digits", "0000000000000001-00000000.log"): 200 * number}
+            outbox.add(Intake([_packed(size=200)], cursors), NOW)
+        written = log.stat().st_size - before
+
+    assert steps.seen == 3 * 100
+    assert written <= 100 * 3000
+    assert _sequences(outbox) == [101]
+
+
+def test_what_is_acknowledged_is_gone_at_once_and_for_good_with_the_next_commit(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    _add(outbox, _packed(), _packed("sample"), now=NOW)
+    _add(outbox, _packed(), now=NOW + 5)
+    assert (outbox.delete([1, 2]), outbox.delete([1, 2])) == (2, 0)
+
+    stats = outbox.stats()
+    assert (stats.batches, stats.records, stats.body_bytes) == (1, 10, 100)
+    assert stats.oldest_at == NOW + 5
+    assert outbox.waiting(1) is None
+
+    shutil.copytree(tmp_path, tmp_path.with_suffix(".killed"))
+    killed = Outbox(tmp_path.with_suffix(".killed") / "outbox.db")
+    assert _sequences(killed) == [1, 3, 2], "the registry knows them"
+    killed.close()
+    assert _sequences(_reopened(outbox, tmp_path / "outbox.db")) == [3]
+
+
+def test_room_that_is_worth_a_commit_is_given_back_at_once(outbox: Outbox) -> None:
+    numbers = _add(outbox, *[_packed(size=40_000) for _ in range(4)])
+
+    with powercuts.after(None) as steps:
+        outbox.delete(numbers)
+
+    assert steps.seen == 3
+
+
+def test_a_file_of_an_earlier_version_is_written_anew_with_small_pages(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "outbox.db"
+    numbers, epoch = _add(outbox, _packed(), _packed(size=20_000)), outbox.epoch
+    outbox.close()
+    with contextlib.closing(sqlite3.connect(path)) as rows:
+        rows.executescript("PRAGMA journal_mode = DELETE; PRAGMA page_size = 4096; VACUUM;")
+
+    again = Outbox(path)
+
+    assert (again.epoch, _sequences(again)) == (epoch, numbers)
+    assert again.pending(10)[1].body == _packed(size=20_000).body
+    assert _add(again, _packed()) == [3]
+    again.close()
+    with contextlib.closing(sqlite3.connect(path)) as rows:
+        assert rows.execute("PRAGMA page_size").fetchone() == (outboxfile.PAGE_BYTES,)
+        assert rows.execute("PRAGMA journal_mode").fetchone() == ("wal",)

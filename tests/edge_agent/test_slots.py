@@ -6,12 +6,9 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import sysconfig
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +18,13 @@ from hypothesis import strategies as st
 from edge_agent import status
 from edge_agent.errors import HostError, NotRunningError
 from edge_agent.host import proving, slots, update
-from edge_agent.host.proving import Proving
+from edge_agent.host.environments import Source
+from edge_agent.host.proving import Proving, Verdict
 from edge_agent.host.slots import MOST_BOOTS, Slots
-from edge_agent.host.update import Source
 from runtime import children
 from runtime.errors import InvalidError
+from tests.support.agentwheels import hasty, wheel
 from tests.support.brokers import eventually
-from tests.support.documents import ROOT
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
@@ -113,7 +110,23 @@ def test_an_agent_proves_itself_by_a_link_and_a_minute_or_by_a_longer_life(tmp_p
 
     assert slots.read(tmp_path) == Slots("b")
     assert trial.within(None) is None
-    assert proving.is_good(proving.ALONE_S, linked=False)
+    assert proving.judge(proving.ALONE_S, linked=False, was_linked=False) is Verdict.GOOD
+
+
+def test_an_agent_that_cannot_reach_the_registry_where_the_one_before_could_goes(
+    tmp_path: Path,
+) -> None:
+    at = [0.0]
+    slots.write(tmp_path, slots.begun(Slots("a"), linked=True))
+    trial = Proving(tmp_path, lambda: at[0])
+    at[0] = proving.ALONE_S - 1
+    assert not trial.look(linked=False)
+    at[0] = proving.ALONE_S
+
+    assert trial.look(linked=False)
+    assert slots.read(tmp_path).active == "a"
+    assert "did not reach the registry" in slots.read(tmp_path).reason
+    assert proving.judge(proving.ALONE_S, linked=True, was_linked=True) is Verdict.GOOD
 
 
 def test_an_agent_in_no_slot_has_nothing_to_prove() -> None:
@@ -140,42 +153,6 @@ def test_an_update_without_slots_says_how_to_get_some(tmp_path: Path) -> None:
 
 
 # -- real environments
-
-Change = Callable[[str, str], str]
-
-
-def wheel(place: Path, version: str, change: Change = lambda _name, text: text) -> Path:
-    """Write the project's own wheel with another version; `change` may spoil a module.
-
-    What it depends on is found where this very Python finds it: nothing is downloaded.
-    """
-    path = place / f"packhorse-{version}-py3-none-any.whl"
-    info = f"packhorse-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as file:
-        for package in ("runtime", "edge_agent"):
-            for module in sorted((ROOT / package).rglob("*.py")):
-                name = module.relative_to(ROOT).as_posix()
-                file.writestr(name, change(name, module.read_text("utf-8")))
-        file.writestr("packhorse_borrowed.pth", sysconfig.get_paths()["purelib"] + "\n")
-        file.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: packhorse\nVersion: {version}\n"
-        )
-        file.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr(f"{info}/RECORD", "")
-    return path
-
-
-def hasty(name: str, text: str) -> str:
-    """An agent that has proved itself after a tenth of a second without a link."""
-    changed = text.replace("ALONE_S = 900.0", "ALONE_S = 0.1").replace(
-        "LINKED_S = 60.0", "LINKED_S = 0.1"
-    )
-    return changed if name.endswith("proving.py") else text
-
-
-CRASH = "def run(data, *_):\n    os._exit(7)\n\n\ndef _run(data"
 
 
 def source(path: Path) -> Source:
@@ -269,34 +246,6 @@ def device(installed: Path) -> Iterator[Device]:
     made = Device(installed)
     yield made
     made.stop()
-
-
-def test_a_good_update_stays_and_the_process_keeps_its_number(device: Device) -> None:
-    device.until("1.0")
-    assert device.process is not None
-    version = update.begin(device.slots, source(wheel(device.place, "2.0", hasty)))
-    device.process.send_signal(signal.SIGHUP)
-    device.until("2.0")
-    eventually(lambda: not slots.read(device.slots).trial, "it proves itself")
-
-    assert (version, device.starts) == ("2.0", 1)
-    assert slots.read(device.slots) == Slots("b")
-    assert (device.slots / slots.CURRENT).resolve() == device.slots / "b"
-    assert status.ask(device.data / "run").pid == device.process.pid
-
-
-def test_an_agent_upgrade_that_crashes_goes_back_by_itself_and_says_why(device: Device) -> None:
-    """Row 35: an upgrade without a state machine, and its log lost."""
-    device.until("1.0")
-    device.try_copy("process.py", "def run(data", CRASH)
-    assert device.process is not None
-    device.process.send_signal(signal.SIGHUP)
-    device.until_undone()
-    device.until("1.0")
-
-    assert f"slot b: it was started {MOST_BOOTS} times and never proved itself" in device.troubles()
-    assert slots.read(device.slots).active == "a"
-    assert device.starts == 1 + MOST_BOOTS
 
 
 def test_an_agent_killed_again_and_again_in_its_trial_goes_back(device: Device) -> None:

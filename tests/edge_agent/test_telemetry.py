@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -278,7 +279,12 @@ def test_drain_makes_positions_known(device: Device) -> None:
     device.path.drain("a module without a spool")
 
 
-def test_a_disk_that_cannot_be_written_keeps_records_in_the_spool_and_heals(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_written_keeps_records_in_the_spool_and_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There they are made durable: the outbox, which does that otherwise, cannot."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
     (tmp_path / "outbox").write_bytes(b"a file where the directory should be")
     device = Device(tmp_path)
     device.path.on_connected()
@@ -287,6 +293,7 @@ def test_a_disk_that_cannot_be_written_keeps_records_in_the_spool_and_heals(tmp_
     with pytest.raises(OutboxError):
         device.path.drain("digits")
     assert any("outbox" in trouble for trouble in device.path.stats().troubles)
+    eventually(lambda: len(synced) >= 2, "segment and directory are synced")
     (tmp_path / "outbox").unlink()
 
     eventually(device.settled, "all stored")

@@ -1,3 +1,4 @@
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,24 @@ def test_what_waits_for_durability_is_called_within_a_second_and_not_before(
     assert not called.is_set() or rig.records()
     eventually(called.is_set, "called after the sync")
     rig.recorder.close()
+
+
+def test_records_that_nobody_waits_for_cost_no_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's outbox makes them durable; a sync for each would wear out the flash."""
+    monkeypatch.setattr(capture, "SYNC_S", 0.0)
+    monkeypatch.setattr(capture, "TELL_S", 0.001)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    rig = Rig(tmp_path)
+    for _ in range(5):
+        rig.recorder.saw(prediction())
+        assert rig.told.acquire(timeout=10)
+
+    assert synced == []
+    rig.recorder.close()
+    assert synced != []
 
 
 def test_closing_makes_everything_durable(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ from tests.support.commands import PATIENCE_S, Command, eventually, scratch
 
 __all__ = ["Agent", "Answer", "Command", "Registry", "Traffic", "eventually", "scratch"]
 
+READY_S = 180.0
+"""For a registry: it imports much, and other work may fill the machine."""
+
 AGENT_SETTINGS = {
     "PACKHORSE_AGENT_HEARTBEAT_S": "5.0",
     "PACKHORSE_AGENT_FLUSH_S": "0.2",
@@ -48,6 +51,8 @@ class Registry(Command):
         """Keep everything below `data`; `kind` of broker is "nats" or "mosquitto"."""
         self.data, self.kind, self.port = data, kind, brokers.free_port()
         self.mosquitto: MosquittoRig | None = None
+        self.door: int | None = None
+        """The port of what stands before it, for those that shall go through that."""
         arguments = ["serve", "--data", str(data), "--host", HOST, "--port", str(self.port)]
         if kind == "nats":
             arguments += ["--broker-port", str(brokers.free_port())]
@@ -61,7 +66,7 @@ class Registry(Command):
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"https://{HOST}:{self.port}"
+        return f"https://{HOST}:{self.door or self.port}"
 
     @property
     def key(self) -> str:
@@ -86,7 +91,7 @@ class Registry(Command):
 
     def await_ready(self) -> None:
         """Wait until it has said where it is."""
-        eventually(lambda: self._ready() or not self.runs, "the registry is ready")
+        eventually(lambda: self._ready() or not self.runs, "the registry is ready", READY_S)
         assert self.runs, f"the registry ended: {self.tail()}"
 
     def kill_broker(self) -> None:
