@@ -2,7 +2,6 @@
 
 import contextlib
 import json as jsons
-import math
 import signal
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,8 +58,6 @@ def simulate(
     from cloud.simulation import plan, report, weather
     from cloud.simulation.run import Wish, run
 
-    if not math.isfinite(timeout):
-        raise InvalidError("timeout", timeout, "give a number of seconds")
     fractions = plan.parse_profiles(profile or ())
     plan.processes(devices, 1, processes)
     restarts = weather.parse_restarts(restart or ())

@@ -53,7 +53,7 @@ class Device:
             member.profiles,
             random.Random(f"{fleet.seed}/{member.name}/faults"),  # noqa: S311 - repeatable
         )
-        self.clock = BoardClock(loop.clock, self.faults)
+        self.clock: Clock = BoardClock(loop.clock, self.faults)
         self.disk, self.traffic, self.outbox = Disk(self.faults), Traffic(), MemoryOutbox()
         self.downloaded_bytes = 0
         self.ran: set[Digest] = set()

@@ -57,11 +57,15 @@ class Powered(Protocol):
     settings: LinkSettings
     rng: random.Random
     faults: Faults
-    clock: Clock
     disk: Disk
     outbox: MemoryOutbox
     traffic: Traffic
     downloaded_bytes: int
+
+    @property
+    def clock(self) -> Clock:
+        """Of its board."""
+        ...
 
     def note_running(self) -> None:
         """Something may run now."""
@@ -185,7 +189,7 @@ class Life:
     def _answering(self) -> RunningVersion | None:
         found = (modules.answering(module) for module in self.state.modules)
         spec = next((each for each in found if each is not None), None)
-        return spec and RunningVersion(spec.bundle, spec.model, spec.version)
+        return None if spec is None else RunningVersion(spec.bundle, spec.model, spec.version)
 
     def _bundles_in_use(self) -> set[Digest]:
         return self._owner.bundles_in_use()

@@ -63,7 +63,9 @@ def test_a_fleet_on_a_bad_day_ends_on_the_second_version_but_where_its_check_fai
 ) -> None:
     code, found, said = suffering
 
-    assert (found["devices"], found["converged"], found["refused"]) == (DEVICES, DEVICES - 2, 2), said
+    assert (found["devices"], found["converged"], found["refused"]) == (DEVICES, DEVICES - 2, 2), (
+        said
+    )
     assert (found["stuck"], found["without_version"]) == (0, 0)
     assert code == 1, "not every device ended on the second version"
 
@@ -146,7 +148,6 @@ def command_line(process: Path) -> str:
         (["--profile", "cat=0.1"], "latency, loss"),
         (["--restart", "cat"], "broker, registry"),
         (["--restart", "broker", "--registry", "https://x"], "leave out --registry"),
-        (["--timeout", "nan"], "give a number of seconds"),
         (["--devices", "9000", "--processes", "1"], "at least 3"),
     ],
 )
