@@ -69,7 +69,8 @@ class Radio:
         self._reporting = 0
         """Number of the report that the broker has not taken yet; 0: none is under way."""
         self._reports = 0
-        self._in_at = self._out_at = 0.0
+        self._in_at = self._out_at = self._queue_s = 0.0
+        self._rng = rng
         self._backoff = Backoff(first_s=1.0, most_s=MOST_WAIT_S / faults.hurry, rng=rng)
         self._line = Line(
             loop,
@@ -90,7 +91,7 @@ class Radio:
     def start(self, hooks: UplinkHooks, *, after_s: float) -> None:
         """Connect after a while, and ever again."""
         self._hooks = hooks
-        self._line.start(after_s)
+        self._line.start(after_s + self._queue_s)
 
     def stop(self, *, politely: bool) -> None:
         """End: with a goodbye, or as if the power had gone."""
@@ -118,6 +119,10 @@ class Radio:
     def share(self, fleet: int) -> None:
         """Know that about so many devices share the broker."""
         self._backoff.spread(uplink.return_s(fleet))
+
+    def queue(self, fleet: int) -> None:
+        """Connect for the first time when one's turn comes; before `start`."""
+        self._queue_s = self._rng.uniform(0.0, uplink.queue_s(fleet))
 
     def changed(self, *, urgent: bool) -> None:
         """Report soon, or at once."""
