@@ -95,6 +95,13 @@ class Uplink(Protocol):
         """Know that about so many devices share the broker; 0: nobody knows."""
         ...
 
+    def queue(self, fleet: int) -> None:
+        """Connect for the first time when one's turn comes: all of a fleet may have had no power.
+
+        Comes before the link is started.
+        """
+        ...
+
     def answer(self, result: CommandResult) -> None:
         """Say what came of a command; raise LinkError if nobody hears it."""
         ...

@@ -53,9 +53,12 @@ class Owner:
 
     def boot(self, boot_id: str) -> None:
         """Begin: start what ran before. Comes before all else."""
+        rebooted = self._state.boot_id not in {"", boot_id}
         self._take(events.Boot(boot_id))
         if (told := self._state.desired) is not None:
             self._uplink.share(told.fleet)
+            if rebooted:
+                self._uplink.queue(told.fleet)
         self._set(_WATCH, WATCH_S)
 
     def wait_s(self) -> float | None:

@@ -58,6 +58,7 @@ class Link:
         )
         self._connection: Connection | None = None
         self._count = 0
+        self._delay_s = 0.0
         self._told = ""
 
     @property
@@ -83,6 +84,10 @@ class Link:
     def spread(self, first_s: float) -> None:
         """Come back within such a time at first, when a connection is lost."""
         self._backoff.spread(first_s)
+
+    def delay(self, delay_s: float) -> None:
+        """Begin to connect only so long after `start`."""
+        self._delay_s = delay_s
 
     def rebuild(self) -> None:
         """Drop the connection and make a new one: for a watchdog that sees no progress."""
@@ -136,6 +141,7 @@ class Link:
             connection.ack([one for one in messages if one.connection == connection.number])
 
     def _run(self) -> None:
+        self._stopping.wait(self._delay_s)
         while not self._stopping.is_set():
             try:
                 reason = self._connect_and_serve()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 from sqlmodel import Session, col, or_, select
@@ -208,14 +209,31 @@ def reported(row: tables.Device) -> Reported | None:
     return None if row.reported is None else msgspec.convert(row.reported, Reported)
 
 
+_FINAL = {Phase.RUNNING: "device.converged", Phase.FAILED: "device.failed"}
+
+
 def _note_transitions(
     session: Session, row: tables.Device, report: Reported, before: Reported | None, now: float
 ) -> None:
+    """Leave an event for each module that has come to an end which was not told before.
+
+    A device that restarts goes through all phases again, and a broker may bring an old report once
+    more: neither is news of the deployment.
+    """
     known = {} if before is None else {module.name: _essence(module) for module in before.modules}
-    kinds = {Phase.RUNNING: "device.converged", Phase.FAILED: "device.failed"}
     for module in report.modules:
-        kind = kinds.get(module.phase)
+        kind = _FINAL.get(module.phase)
         if kind is None or known.get(module.name) == _essence(module):
+            continue
+        told = {
+            "module": module.name,
+            "model": module.model,
+            "version": module.version,
+            "bundle": module.bundle,
+            "deployment": module.deployment,
+            "attempt": module.attempt,
+        }
+        if _last_final(session, row.id, module.name) == (kind, told):
             continue
         events.add(
             session,
@@ -223,15 +241,26 @@ def _note_transitions(
             actor=events.device_actor(row.id),
             kind=kind,
             subject=row.id,
-            data={
-                "module": module.name,
-                "model": module.model,
-                "version": module.version,
-                "bundle": module.bundle,
-                "deployment": module.deployment,
-                "reason": module.reason[: events.MAX_REASON_CHARS],
-            },
+            data={**told, "reason": module.reason[: events.MAX_REASON_CHARS]},
         )
+
+
+def _last_final(session: Session, device: str, module: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the end that was told last of a module, without its reason; None: none was."""
+    found = session.exec(
+        select(tables.Event.kind, tables.Event.data)
+        .where(
+            tables.Event.subject == device,
+            col(tables.Event.kind).in_(_FINAL.values()),
+            col(tables.Event.data)["module"].as_string() == module,
+        )
+        .order_by(col(tables.Event.id).desc())
+        .limit(1)
+    ).first()
+    if found is None:
+        return None
+    kind, data = found
+    return kind, {"attempt": 0, **{key: data[key] for key in data if key != "reason"}}
 
 
 def _essence(module: ModuleReport) -> tuple[Phase, str, str, int]:

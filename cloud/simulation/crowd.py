@@ -122,6 +122,9 @@ class Crowd:
             generations=dict(generations),
             messages=sum(one.messages for one in told),
             connects=sum(one.connects for one in told),
+            waiting=sum(one.waiting for one in told),
+            met=sum(one.met for one in told),
+            spared=sum(one.spared for one in told),
         )
 
     def wait(self, holds: Callable[[Count], bool], deadline: float) -> bool:
@@ -132,6 +135,11 @@ class Crowd:
                 return False
             pause.wait(POLL_S)
         return True
+
+    def storm(self) -> None:
+        """Have the power of the site go in one moment."""
+        for process in self._processes:
+            process.send(simulated.STORM)
 
     def calm(self) -> None:
         """Let no more faults happen."""

@@ -1,5 +1,8 @@
 """A registry of the simulation's own, in a directory of its own: `packhorse serve` as a child."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -27,6 +30,11 @@ _LAGGING = """
 SELECT count(*) FROM desired JOIN device ON device.id = desired.device
  WHERE device.reported_generation < desired.generation
 """
+_FINALS = """
+SELECT subject, json_extract(data, '$.deployment'), count(*) FROM event
+ WHERE kind IN ('device.converged', 'device.failed') GROUP BY 1, 2
+"""
+_RECORDS = "SELECT device, count(*), count(DISTINCT request) FROM record GROUP BY device"
 
 
 class Stage:
@@ -42,19 +50,46 @@ class Stage:
 
     def start(self) -> Endpoints:
         """Return where it is once it answers; raise SimulationError."""
+        return self._start(0, 0)
+
+    def restart(self) -> None:
+        """Kill the registry, with which its broker ends; start it at the same place."""
+        found = self._found()
+        assert self._child is not None
+        self._child.kill()
+        self._child.wait()
+        self._start(found.http_port, found.broker_port)
+
+    def kill_broker(self) -> None:
+        """Kill the broker; the registry starts another."""
+        config = os.fsencode(self.settings.data / "broker")
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if process.name.isdigit() and config in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+
+    def _found(self) -> Endpoints:
+        found = endpoints.remembered(self.settings.data)
+        assert found is not None
+        return found
+
+    def _start(self, port: int, broker_port: int) -> Endpoints:
         data = str(self.settings.data)
-        anywhere = ["--host", HOST, "--port", "0", "--broker-port", "0"]
+        ports = ["--host", HOST, "--port", str(port), "--broker-port", str(broker_port)]
         with self._log.open("ab") as printed:
             self._child = child = children.spawn(
-                [find("packhorse"), "serve", "--data", data, *anywhere],
+                [find("packhorse"), "serve", "--data", data, *ports],
                 stdout=printed,
                 stderr=printed,
                 start_new_session=True,
             )
         deadline, pause = time.monotonic() + START_S, threading.Event()
         while (found := endpoints.remembered(self.settings.data)) is None or found.pid != child.pid:
-            if child.poll() is not None or time.monotonic() > deadline:
+            if child.poll() is not None:
                 raise SimulationError(f"the registry did not start: {_tail(self._log)}")
+            if time.monotonic() > deadline:
+                text = f"the registry did not answer within {START_S:g} s: is this machine busy? "
+                raise SimulationError(text + _tail(self._log))
             pause.wait(POLL_S)
         return found
 
@@ -68,6 +103,18 @@ class Stage:
         """Return how many devices have not said that their newest desired state is durable."""
         with self._engine.connect() as connection:
             return int(connection.exec_driver_sql(_LAGGING).scalar_one())
+
+    def finals(self) -> dict[tuple[str, str], int]:
+        """Return how often each device told the end of each deployment: it runs it, or will not."""
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(_FINALS)
+            return {(device, deployment): count for device, deployment, count in found}
+
+    def records(self) -> dict[str, tuple[int, int]]:
+        """Return how many records of each device are stored, and how many different ones."""
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(_RECORDS)
+            return {device: (count, different) for device, count, different in found}
 
     def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
         """Wait until no device lags; return whether that was in time. `tick` may raise."""

@@ -5,9 +5,7 @@ It is told, and tells, by lines of JSON: see runtime.simulated.
 
 import logging
 import sys
-import tempfile
 import threading
-from pathlib import Path
 
 import msgspec
 
@@ -23,14 +21,13 @@ def main() -> int:
     """Run the devices that standard input names, until it ends."""
     logs.set_up(form="plain", level="error")
     fleet = msgspec.json.decode(sys.stdin.buffer.readline(), type=Fleet)
-    with tempfile.TemporaryDirectory(prefix="packhorse-simulation-") as place:
-        try:
-            simulation = Simulation(fleet, Path(place), _tell)
-        except PackhorseError as error:
-            _tell(simulated.Trouble(str(error)))
-            return 1
-        threading.Thread(target=_wait_for_end, args=(simulation,), daemon=True).start()
-        simulation.run()
+    try:
+        simulation = Simulation(fleet, _tell)
+    except PackhorseError as error:
+        _tell(simulated.Trouble(str(error)))
+        return 1
+    threading.Thread(target=_wait_for_end, args=(simulation,), daemon=True).start()
+    simulation.run()
     return 0
 
 
@@ -38,6 +35,8 @@ def _wait_for_end(simulation: Simulation) -> None:
     for line in sys.stdin.buffer:
         if line == simulated.CALM:
             simulation.calm()
+        elif line == simulated.STORM:
+            simulation.storm()
     simulation.stop()
 
 

@@ -32,12 +32,11 @@ class Simulation:
     def __init__(
         self,
         fleet: Fleet,
-        place: Path,
         tell: Callable[[msgspec.Struct], None],
         *,
         clock: Clock | None = None,
     ) -> None:
-        """Enrol whoever has a token; raises what enrolment raises. `place` is for downloads."""
+        """Enrol whoever has a token; raises what enrolment raises."""
         if not fleet.members:
             raise InvalidError("members", 0, "give a process at least one device")
         _enrol(fleet)
@@ -46,7 +45,7 @@ class Simulation:
         first = Path(fleet.members[0].directory)
         shelf = Shelf(
             self.loop,
-            place,
+            Path(fleet.place),
             base_url=fleet.registry_url,
             ca_file=first / "identity" / "ca.pem",
         )
@@ -68,6 +67,10 @@ class Simulation:
         """Have `run` end."""
         self.loop.call(self._end)
 
+    def storm(self) -> None:
+        """Have the power of the whole site go for a moment."""
+        self.loop.call(self._storm)
+
     def calm(self) -> None:
         """Let no more faults happen."""
         self.loop.call(self._calm)
@@ -86,15 +89,22 @@ class Simulation:
             generations=dict(Counter(device.generation for device in self.devices)),
             messages=sum(device.traffic.messages for device in self.devices),
             connects=sum(device.traffic.connects for device in self.devices),
+            met=sum(device.traffic.connects > 0 for device in self.devices),
+            spared=sum(device.spared for device in self.devices),
+            waiting=sum(device.outbox.records for device in self.devices),
         )
 
     def _count(self) -> None:
         self._tell(self.count())
         self.loop.later(COUNT_EVERY_S, self._count)
 
+    def _storm(self) -> None:
+        for device in self.devices:
+            device.storm()
+
     def _calm(self) -> None:
         for device in self.devices:
-            device.faults.calm()
+            device.calm()
 
     def _end(self) -> None:
         for device in self.devices:

@@ -214,6 +214,42 @@ def test_arriving_and_failing_go_into_the_history_once(registry: Registry) -> No
     assert kinds[2:] == ["device.failed", "device.converged", "device.converged"]
 
 
+def test_a_device_that_restarts_tells_no_end_twice(registry: Registry) -> None:
+    registry.enrol("one")
+
+    def report(phase: Phase, *, name: str = "m", deployment: str = "dep-1") -> None:
+        module = ModuleReport(name, phase, Digest("a" * 64), "m", 1, deployment, 1.0, reason="why")
+        words = Reported(device="one", generation=1, at=1.0, modules=(module,))
+        with registry.services.transaction() as session:
+            devices.apply_reported(session, ONE, words, now=2.0)
+
+    def ends() -> list[tuple[str, str, str]]:
+        found = registry.get("/api/v1/events?subject=one&kind=device.converged&kind=device.failed")
+        return [
+            (each["kind"], each["data"]["module"], each["data"]["deployment"])
+            for each in found["items"]
+        ]
+
+    for phase in (Phase.RUNNING, Phase.STAGED, Phase.RUNNING, Phase.STAGED, Phase.RUNNING):
+        report(phase)
+    assert ends() == [("device.converged", "m", "dep-1")]
+
+    report(Phase.RUNNING, name="n")
+    report(Phase.STAGED)
+    report(Phase.RUNNING)
+    report(Phase.FAILED)
+    report(Phase.STAGED)
+    report(Phase.FAILED)
+    report(Phase.RUNNING)
+    report(Phase.RUNNING, deployment="dep-2")
+    assert ends()[1:] == [
+        ("device.converged", "n", "dep-1"),
+        ("device.failed", "m", "dep-1"),
+        ("device.converged", "m", "dep-1"),
+        ("device.converged", "m", "dep-2"),
+    ]
+
+
 def test_presence_has_a_lease(registry: Registry) -> None:
     registry.enrol("one")
 

@@ -406,6 +406,27 @@ def test_waits_spread_and_are_short_again_only_after_a_connection_that_stood(
         device.stop()
 
 
+def test_a_link_that_has_to_wait_its_turn_connects_late_and_ends_at_once_all_the_same(
+    broker: Broker,
+) -> None:
+    inbox = Mailbox()
+    device = Link(broker.settings(A), subscriptions=[], inbox=inbox)
+    device.delay(0.5)
+    began = time.monotonic()
+    device.start()
+    inbox.wait(Connected)
+    connected = time.monotonic()
+    device.stop()
+    waiting = Link(broker.settings(A), subscriptions=[], inbox=inbox)
+    waiting.delay(3600.0)
+    waiting.start()
+    asked = time.monotonic()
+    waiting.stop(timeout_s=60.0)
+
+    assert connected - began >= 0.5
+    assert time.monotonic() - asked < 30.0
+
+
 def test_links_leave_no_thread_and_no_descriptor_behind(broker: Broker) -> None:
     with linked(broker.settings(A), Mailbox()):
         pass
