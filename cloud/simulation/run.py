@@ -101,20 +101,30 @@ class _Run:
             self._quiet(crowd)
             if name == "second":
                 self._wish.between(stage, crowd)
-            began = time.monotonic()
-            registry.deploy(
-                shapes.NewDeployment(
-                    model=bundles.MODEL, version=version.version, selector=SELECTOR, soak_s=SOAK_S
-                )
-            )
-            tick = self._ticker(crowd, f"{name} version")
-            if stage.acknowledged(self._deadline, tick):
-                self._times.acknowledged_s[name] = time.monotonic() - began
+            began = self._deploy(stage, registry, crowd, name, version.version)
             bundle = Digest(version.bundle)
             goal = count if name == "first" else count - self._will_refuse()
             if self._wait(crowd, functools.partial(_ran, bundle, goal), f"run {name}"):
                 self._times.converged_s[name] = time.monotonic() - began
         return self._end(crowd, bundle)
+
+    def _deploy(
+        self, stage: Stage, registry: Client, crowd: Crowd, name: str, version: int
+    ) -> float:
+        """Deploy, and wait until all have acknowledged; return when that began."""
+        began = time.monotonic()
+        with stage.noting_change(self._names[0]) as stored:
+            registry.deploy(
+                shapes.NewDeployment(
+                    model=bundles.MODEL, version=version, selector=SELECTOR, soak_s=SOAK_S
+                )
+            )
+            tick = self._ticker(crowd, f"{name} version")
+            done = stage.acknowledged(self._deadline, tick)
+        if done and stored:
+            self._times.acknowledged_s[name] = time.monotonic() - began
+            self._times.published_s[name] = time.monotonic() - stored[0]
+        return began
 
     def _quiet(self, crowd: Crowd) -> None:
         """Let what is still to be said be said; where faults happen, it never all is."""
@@ -206,8 +216,9 @@ class _Run:
 
     def _account(self, crowd: Crowd, wanted: Digest | None) -> dict[str, Any]:
         self._times.total_s = time.monotonic() - self._began
+        memory_bytes = crowd.memory_bytes()
         outcomes = crowd.end()
-        found = report.result(outcomes, wanted, self._times)
+        found = report.result(outcomes, wanted, self._times, memory_bytes=memory_bytes)
         missing = len(self._names) - len(outcomes)
         found["stuck"] += missing
         return {**found, "devices": len(self._names), "seed": self._wish.seed}

@@ -1,9 +1,10 @@
 """A registry of the simulation's own, in a directory of its own: `packhorse serve` as a child."""
 
+import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,13 +21,15 @@ HOST = "127.0.0.1"
 START_S = 120.0
 STOP_S = 15.0
 POLL_S = 0.02
-LOOK_S = 0.04
+LOOK_S = 0.02
+_CHANGE_S = 0.002
 
 
 _LAGGING = """
 SELECT count(*) FROM desired JOIN device ON device.id = desired.device
  WHERE device.reported_generation < desired.generation
 """
+_GENERATION = "SELECT generation FROM desired WHERE device = ?"
 
 
 class Stage:
@@ -68,6 +71,32 @@ class Stage:
         """Return how many devices have not said that their newest desired state is durable."""
         with self._engine.connect() as connection:
             return int(connection.exec_driver_sql(_LAGGING).scalar_one())
+
+    @contextlib.contextmanager
+    def noting_change(self, device: str) -> Iterator[list[float]]:
+        """Note when a newer desired state of a device is stored, which is before it is published.
+
+        The list holds the moment (of time.monotonic) at the end, unless there was none.
+        """
+        before, seen, over = self._generation(device), list[float](), threading.Event()
+
+        def look() -> None:
+            while not seen and not over.wait(_CHANGE_S):
+                if self._generation(device) > before:
+                    seen.append(time.monotonic())
+
+        watching = threading.Thread(target=look, name="change", daemon=True)
+        watching.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            watching.join()
+
+    def _generation(self, device: str) -> int:
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(_GENERATION, (device,)).scalar_one_or_none()
+        return int(found or 0)
 
     def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
         """Wait until no device lags; return whether that was in time. `tick` may raise."""
