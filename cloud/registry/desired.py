@@ -4,11 +4,13 @@ Pure decisions are in `cloud.registry.intents`. `recompute` raises a device's ge
 its modules change; the publisher sends every row whose published generation is behind.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam
-from sqlmodel import Session, SQLModel, col, func, select, update
+from sqlalchemy import Select, bindparam, insert
+from sqlalchemy import select as sa_select
+from sqlmodel import Session, SQLModel, col, func, or_, select, update
 
 from cloud import tables
 from cloud.registry import candidates, downloads, intents
@@ -23,7 +25,7 @@ from runtime.topics import DeviceId
 _LIVE = frozenset({"running", "paused", "complete"})
 """States of a rollout that may still let devices in: see cloud.rollouts.state."""
 
-__all__ = ["desired_for", "intent", "lagging", "mark_published", "read", "recompute", "target"]
+__all__ = ["desired_for", "intent", "mark_published", "read", "recompute", "target", "to_publish"]
 
 
 def target(device: tables.Device) -> Target:
@@ -106,56 +108,65 @@ def recompute(
 
     Devices that are not enrolled are passed over. Marks Change.DESIRED on the session.
     """
-    query = select(tables.Device, tables.Desired).join(
-        tables.Desired, col(tables.Desired.device) == col(tables.Device.id), isouter=True
-    )
     devices = None if devices is None else list(devices)
-    if devices is not None:
-        query = query.where(col(tables.Device.id).in_(list(devices)))
     wishes, fleet = active(session, devices), _fleet(session)
-    changed = []
-    for device, row in session.exec(query).all():
-        modules = _wanted(device, row, wishes)
-        if _update(session, device.id, row, modules, fleet=fleet, now=now):
-            changed.append(DeviceId(device.id))
+    new, newer = [], []
+    for row in session.execute(_query(devices)):
+        device, body = Target(row[0], row[1], row[2], revoked=row[3] is not None), row[5]
+        held = () if body is None else messages.decode(Desired, body.encode()).modules
+        modules = intents.desired_for(device, wishes, held)
+        if body is not None and modules == held:
+            continue
+        generation = 1 if body is None else row[4] + 1
+        message = Desired(
+            device=device.id, generation=generation, issued_at=now, modules=modules, fleet=fleet
+        )
+        values = {"of": device.id, "newest": generation, "text": _written(message)}
+        (new if body is None else newer).append(values)
+    _write(session, new, newer)
+    changed = ids(each["of"] for each in (*new, *newer))
     if changed:
         mark(session, Change.DESIRED)
     return changed
 
 
-def _wanted(
-    device: tables.Device, row: tables.Desired | None, wishes: Sequence[Intent]
-) -> tuple[ModuleSpec, ...]:
-    held = () if row is None else _message(row).modules
-    return intents.desired_for(target(device), wishes, held)
-
-
-def _update(
-    session: Session,
-    device: str,
-    row: tables.Desired | None,
-    modules: tuple[ModuleSpec, ...],
-    *,
-    fleet: int,
-    now: float,
-) -> bool:
-    if row is not None and _message(row).modules == modules:
-        return False
-    generation = 1 if row is None else row.generation + 1
-    payload = messages.encode(
-        Desired(device=device, generation=generation, issued_at=now, modules=modules, fleet=fleet)
+def _query(devices: Sequence[DeviceId] | None) -> Select[Any]:
+    """Return a query for columns: an object for each row would take most of the time."""
+    row, wanted = tables.Device, tables.Desired
+    columns = (row.id, row.labels, row.facts, row.revoked_at, wanted.generation, wanted.body)
+    query = (
+        sa_select(*map(col, columns))
+        .join_from(row, wanted, col(wanted.device) == col(row.id), isouter=True)
+        .order_by(col(row.id))
     )
+    return query if devices is None else query.where(col(row.id).in_(devices))
+
+
+def _written(message: Desired) -> str:
+    payload = messages.encode(message)
     if len(payload) > messages.MAX_MESSAGE_BYTES:
         raise InvalidError(
             "deployment",
-            f"{len(payload)} bytes of desired state for {device}",
+            f"{len(payload)} bytes of desired state for {message.device}",
             f"a device takes at most {messages.MAX_MESSAGE_BYTES}: cancel old deployments",
         )
-    if row is None:
-        row = tables.Desired(device=device, generation=generation, body="")
-    row.generation, row.body = generation, payload.decode()
-    session.add(row)
-    return True
+    return payload.decode()
+
+
+def _write(
+    session: Session, new: Sequence[dict[str, Any]], newer: Sequence[dict[str, Any]]
+) -> None:
+    table, connection = SQLModel.metadata.tables["desired"], session.connection()
+    values = {"generation": bindparam("newest"), "body": bindparam("text")}
+    if new:
+        added = insert(table).values(device=bindparam("of"), published_generation=0, **values)
+        connection.execute(added, new)
+    if newer:
+        changed = update(table).where(table.c.device == bindparam("of")).values(values)
+        connection.execute(changed, newer)
+    for known in list(session.identity_map.values()):
+        if isinstance(known, tables.Desired):
+            session.expire(known)
 
 
 def _fleet(session: Session) -> int:
@@ -190,12 +201,24 @@ def _message(row: tables.Desired) -> Desired:
     return messages.decode(Desired, row.body.encode())
 
 
-def lagging(session: Session, *, everything: bool = False) -> Sequence[tables.Desired]:
-    """Return the rows that the broker does not have yet, or all rows."""
-    query = select(tables.Desired)
+def to_publish(
+    session: Session, *, everything: bool = False, also: Collection[DeviceId] = ()
+) -> Sequence[tuple[DeviceId, int, str]]:
+    """Return device, generation and body of the rows that the broker does not have yet, or of all.
+
+    Those of `also` come with them. A broker may not have cut off a revoked device yet: it is told
+    nothing any more, not even to stop what it runs.
+    """
+    row = tables.Desired
+    query = (
+        select(row.device, row.generation, row.body)
+        .join(tables.Device, col(tables.Device.id) == col(row.device))
+        .where(col(tables.Device.revoked_at).is_(None))
+    )
     if not everything:
-        query = query.where(tables.Desired.published_generation < tables.Desired.generation)
-    return session.exec(query).all()
+        behind = col(row.published_generation) < col(row.generation)
+        query = query.where(or_(behind, col(row.device).in_(also)) if also else behind)
+    return [(DeviceId(found[0]), found[1], found[2]) for found in session.exec(query)]
 
 
 def mark_published(session: Session, generations: Mapping[DeviceId, int]) -> None:

@@ -102,6 +102,10 @@ class Crowd:
         """Of the processes."""
         return [process.child.pid for process in self._processes]
 
+    def memory_bytes(self) -> int:
+        """Return what the processes hold, what they share with others counted in parts."""
+        return sum(_memory_bytes(pid) for pid in self.pids)
+
     def count(self) -> Count:
         """Return how all devices are, as far as was told; raise SimulationError."""
         self._require_alive()
@@ -162,3 +166,11 @@ class Crowd:
             if process.child.poll() is not None:
                 code = process.child.returncode
                 raise SimulationError(f"a process of simulated devices ended with code {code}")
+
+
+def _memory_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    except OSError:  # it has ended
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024

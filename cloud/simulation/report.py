@@ -20,6 +20,9 @@ class Times:
     acknowledged_s: dict[str, float] = field(default_factory=dict)
     """From the request for a deployment until the registry has every device's word that it is
     durable there, by "first" and "second"."""
+    published_s: dict[str, float] = field(default_factory=dict)
+    """The same from the moment when the desired states were stored, just before the first was
+    published."""
     converged_s: dict[str, float] = field(default_factory=dict)
     """Until every device that will run it does."""
 
@@ -48,9 +51,14 @@ def has_refused(outcome: Outcome) -> bool:
 
 
 def result(
-    outcomes: Sequence[Outcome], wanted: Digest | None, times: Times, books: Books | None = None
+    outcomes: Sequence[Outcome],
+    wanted: Digest | None,
+    times: Times,
+    books: Books | None = None,
+    *,
+    memory_bytes: int,
 ) -> dict[str, Any]:
-    """Return the object."""
+    """Return the object; `memory_bytes` is what the devices' processes hold together."""
     count = max(1, len(outcomes))
     carried = sum(one.sent_bytes + one.received_bytes + one.downloaded_bytes for one in outcomes)
     found = sorted({name for one in outcomes for name in one.profiles})
@@ -62,7 +70,9 @@ def result(
         "seconds": round(times.total_s, 3),
         "messages": sum(one.messages for one in outcomes),
         "bytes_per_device": round(carried / count),
+        "memory_bytes_per_device": round(memory_bytes / count),
         "acknowledged_s": _rounded(times.acknowledged_s),
+        "published_s": _rounded(times.published_s),
         "converged_s": _rounded(times.converged_s),
         "healthy": _some(healthy, wanted, books),
         "profiles": {name: _some(some, wanted, books) for name, some in faulty.items()},

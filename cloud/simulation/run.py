@@ -121,14 +121,7 @@ class _Run:
             self._quiet(crowd)
             if name == "second":
                 self._weather.begin()
-            began = time.monotonic()
-            wish = shapes.NewDeployment(
-                model=bundles.MODEL, version=version.version, selector=SELECTOR, soak_s=SOAK_S
-            )
-            self._deployments.append(registry.deploy(wish).id)
-            tick = self._ticker(crowd, f"{name} version")
-            if stage.acknowledged(self._deadline, tick):
-                self._times.acknowledged_s[name] = time.monotonic() - began
+            began = self._deploy(stage, registry, crowd, name, version.version)
             bundle = Digest(version.bundle)
             goal = count if name == "first" else count - self._will_refuse()
             if self._wait(crowd, functools.partial(_ran, bundle, goal), f"run {name}"):
@@ -142,6 +135,23 @@ class _Run:
         while len(stage.finals()) < wanted and time.monotonic() < self._deadline:
             self._tell(crowd.count(), "all have told the end of it")
             pause.wait(LOOK_S)
+
+    def _deploy(
+        self, stage: Stage, registry: Client, crowd: Crowd, name: str, version: int
+    ) -> float:
+        """Deploy, and wait until all have acknowledged; return when that began."""
+        began = time.monotonic()
+        with stage.noting_change(self._names[0]) as stored:
+            wish = shapes.NewDeployment(
+                model=bundles.MODEL, version=version, selector=SELECTOR, soak_s=SOAK_S
+            )
+            self._deployments.append(registry.deploy(wish).id)
+            tick = self._ticker(crowd, f"{name} version")
+            done = stage.acknowledged(self._deadline, tick)
+        if done and stored:
+            self._times.acknowledged_s[name] = time.monotonic() - began
+            self._times.published_s[name] = time.monotonic() - stored[0]
+        return began
 
     def _quiet(self, crowd: Crowd) -> None:
         """Let what is still to be said be said; where faults happen, it never all is."""
@@ -252,8 +262,9 @@ class _Run:
         self, crowd: Crowd, wanted: Digest | None, books: Callable[[], Books | None]
     ) -> dict[str, Any]:
         self._times.total_s = time.monotonic() - self._began
+        memory_bytes = crowd.memory_bytes()
         outcomes = crowd.end()
-        found = report.result(outcomes, wanted, self._times, books())
+        found = report.result(outcomes, wanted, self._times, books(), memory_bytes=memory_bytes)
         missing = len(self._names) - len(outcomes)
         found["stuck"] += missing
         found["without_version"] += missing

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +23,8 @@ HOST = "127.0.0.1"
 START_S = 120.0
 STOP_S = 15.0
 POLL_S = 0.02
-LOOK_S = 0.04
+LOOK_S = 0.02
+_CHANGE_S = 0.002
 
 
 _LAGGING = """
@@ -35,6 +36,7 @@ SELECT subject, json_extract(data, '$.deployment'), count(*) FROM event
  WHERE kind IN ('device.converged', 'device.failed') GROUP BY 1, 2
 """
 _RECORDS = "SELECT device, count(*), count(DISTINCT request) FROM record GROUP BY device"
+_GENERATION = "SELECT generation FROM desired WHERE device = ?"
 
 
 class Stage:
@@ -115,6 +117,32 @@ class Stage:
         with self._engine.connect() as connection:
             found = connection.exec_driver_sql(_RECORDS)
             return {device: (count, different) for device, count, different in found}
+
+    @contextlib.contextmanager
+    def noting_change(self, device: str) -> Iterator[list[float]]:
+        """Note when a newer desired state of a device is stored, which is before it is published.
+
+        The list holds the moment (of time.monotonic) at the end, unless there was none.
+        """
+        before, seen, over = self._generation(device), list[float](), threading.Event()
+
+        def look() -> None:
+            while not seen and not over.wait(_CHANGE_S):
+                if self._generation(device) > before:
+                    seen.append(time.monotonic())
+
+        watching = threading.Thread(target=look, name="change", daemon=True)
+        watching.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            watching.join()
+
+    def _generation(self, device: str) -> int:
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(_GENERATION, (device,)).scalar_one_or_none()
+        return int(found or 0)
 
     def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
         """Wait until no device lags; return whether that was in time. `tick` may raise."""

@@ -10,7 +10,7 @@ import threading
 import msgspec
 
 from edge_agent.simulation.fleet import Simulation
-from runtime import logs, simulated
+from runtime import limits, logs, simulated
 from runtime.errors import PackhorseError
 from runtime.simulated import Fleet
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Run the devices that standard input names, until it ends."""
     logs.set_up(form="plain", level="error")
+    limits.raise_files()
     fleet = msgspec.json.decode(sys.stdin.buffer.readline(), type=Fleet)
     try:
         simulation = Simulation(fleet, _tell)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlmodel import Session, select
 
 from cloud import tables
-from cloud.registry import desired, devices
+from cloud.registry import desired, hearing
+from cloud.registry.hearing import Word
 from cloud.rollouts import downloads, lease, windows
 from cloud.rollouts.engine import Engine
 from cloud.rollouts.strategy import Window
@@ -93,9 +94,9 @@ class Fleet:
             assert want is not None
             modules = tuple(self._said(name, spec) for spec in want.modules)
             told = Reported(self.id(name), want.generation, now, modules)
-            devices.apply_reported(session, self.id(name), told, now=now)
+            hearing.take_over(session, [Word(self.id(name), told, now)])
             online = Presence(online=True, at=now, lease_s=60)
-            devices.apply_presence(session, self.id(name), online, now=now)
+            hearing.take_over(session, [Word(self.id(name), online, now)])
 
     def _said(self, name: str, spec: ModuleSpec) -> ModuleReport:
         bad = f"{name}:{spec.version}" in self.refused

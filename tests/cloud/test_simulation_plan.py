@@ -87,7 +87,7 @@ def test_the_account_tells_those_that_converged_from_those_that_refused_and_thos
         outcome(ONE, profiles=(CUT,), phase="fetching"),
     ]
 
-    found = report.result(outcomes, TWO, Times(total_s=2.0))
+    found = report.result(outcomes, TWO, Times(total_s=2.0), memory_bytes=3000)
 
     assert (found["devices"], found["converged"], found["refused"], found["stuck"]) == (3, 1, 1, 1)
     assert found["profiles"][FAILING_CHECK]["refused"] == 1
