@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from edge_agent.simulation.loop import Loop, Timer
 from runtime.credentials import LinkSettings
 from runtime.errors import LinkError
-from runtime.link import STEADY_S
+from runtime.link import STEADY_S, settle
 from runtime.linkevents import Disconnected, Inbox, LinkEvent
 from runtime.mqtt import Connection
 from runtime.retry import Backoff
@@ -141,8 +141,7 @@ class Line:
 
     def _over(self, connection: Connection, reason: str) -> None:
         self._let_go(connection)
-        if connection.stood_s() >= self._steady_s:
-            self._backoff.reset()
+        settle(self._backoff, connection.stood_s(), steady_s=self._steady_s)
         self._again(reason)
 
     def _let_go(self, connection: Connection) -> None:
