@@ -1,10 +1,11 @@
 """Deployments."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from cloud import schema, shapes, tables
 from cloud.api import dependencies
@@ -88,55 +89,48 @@ def show(
     return give(answer, row.revision)
 
 
+class _Change:
+    """A request that changes a deployment, unless it is another than the client knows."""
+
+    def __init__(
+        self,
+        *,
+        session: WriteSession,
+        services: ServicesDep,
+        actor: ActorDep,
+        unchanged: UnchangedDep,
+        answered: AnsweredDep,
+    ) -> None:
+        self._session, self._services, self._actor = session, services, actor
+        self._unchanged, self._answered = unchanged, answered
+
+    def of(self, deployment: str, act: Callable[..., tables.Deployment]) -> shapes.Deployment:
+        """Have it changed; return what it is then."""
+        self._unchanged(deployments.get(self._session, deployment).revision)
+        now = self._services.clock.now()
+        row = act(self._session, deployment, actor=self._actor, now=now)
+        return self._answered(_deployment(row), row.revision)
+
+
+ChangeDep = Annotated[_Change, Depends(_Change, scope="function")]
+
+
 @router.post("/{deployment}/cancel")
-def cancel(
-    *,
-    deployment: str,
-    session: WriteSession,
-    services: ServicesDep,
-    actor: ActorDep,
-    unchanged: UnchangedDep,
-    answered: AnsweredDep,
-) -> shapes.Deployment:
+def cancel(deployment: str, change: ChangeDep) -> shapes.Deployment:
     """Withdraw a deployment: the one before decides again. Doing it again changes nothing."""
-    unchanged(deployments.get(session, deployment).revision)
-    now = services.clock.now()
-    row = deployments.cancel(session, deployment, actor=actor, now=now)
-    return answered(_deployment(row), row.revision)
+    return change.of(deployment, deployments.cancel)
 
 
 @router.post("/{deployment}/retry")
-def retry(
-    *,
-    deployment: str,
-    session: WriteSession,
-    services: ServicesDep,
-    actor: ActorDep,
-    unchanged: UnchangedDep,
-    answered: AnsweredDep,
-) -> shapes.Deployment:
+def retry(deployment: str, change: ChangeDep) -> shapes.Deployment:
     """Have devices that refused the bundle try it once more."""
-    unchanged(deployments.get(session, deployment).revision)
-    now = services.clock.now()
-    row = deployments.retry(session, deployment, actor=actor, now=now)
-    return answered(_deployment(row), row.revision)
+    return change.of(deployment, deployments.retry)
 
 
 @router.post("/{deployment}/promote")
-def promote(
-    *,
-    deployment: str,
-    session: WriteSession,
-    services: ServicesDep,
-    actor: ActorDep,
-    unchanged: UnchangedDep,
-    answered: AnsweredDep,
-) -> shapes.Deployment:
+def promote(deployment: str, change: ChangeDep) -> shapes.Deployment:
     """Make the candidate the version on every device; those that have it swap without a gap."""
-    unchanged(deployments.get(session, deployment).revision)
-    now = services.clock.now()
-    row = deployments.promote(session, deployment, actor=actor, now=now)
-    return answered(_deployment(row), row.revision)
+    return change.of(deployment, deployments.promote)
 
 
 def _candidate(body: shapes.NewCandidate | None) -> CandidateWish | None:
