@@ -5,6 +5,7 @@
     ingest, presence, responder, publisher   see cloud.messaging.wire
     deltas        makes encodings before devices ask: see cloud.deltas.maker
     gc            deletes blobs that nothing refers to: see cloud.storage.collect
+    turn          waits until no other registry hears devices: see cloud.turns
     webhooks      tells webhooks of events: see cloud.webhooks.sender
     rollouts      brings deployments to devices: see cloud.rollouts.engine
     services      takes care of services: see cloud.hosting.controller
@@ -48,6 +49,7 @@ from cloud.storage.opening import open_store
 from cloud.trust import keys
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
+from cloud.turns import Turn
 from cloud.webhooks.sender import Sender
 from cloud.webserver import WebServer
 from runtime import datalock, logs
@@ -118,7 +120,11 @@ class _Registry:
         opened.callback(self._maker.close)
         opened.callback(self._services.targets.close)
         self._controller = Controller(self._services, self._services.targets, self._maker)
-        self._wire = Wire(self._services, self._broker.login, self._crew, base_url=base_url)
+        self._turn = Turn(self._engine)
+        opened.callback(self._turn.part)
+        self._wire = Wire(
+            self._services, self._broker.login, self._crew, self._turn, base_url=base_url
+        )
         self._http = WebServer(self._http_config())
 
     def run(self) -> int:
@@ -151,7 +157,8 @@ class _Registry:
         self._crew.start("gc", lambda: collector.every(interval_s, self._crew.stopping))
         self._crew.start("rollouts", lambda: self._rollouts.run(self._crew.stopping))
         self._crew.start("services", lambda: self._controller.run(self._crew.stopping))
-        self._crew.start("webhooks", lambda: self._sender.run(self._crew.stopping))
+        self._crew.start("turn", lambda: self._turn.run(self._crew.stopping))
+        self._crew.start("webhooks", lambda: self._turn.then(self._sender.run, self._crew.stopping))
         self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
         deadline = time.monotonic() + CONNECT_S
         pause = threading.Event()

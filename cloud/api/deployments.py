@@ -20,12 +20,11 @@ from cloud.api.dependencies import (
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
 from cloud.registry import deployments, downloads, progress
-from cloud.registry.candidates import CandidateWish
 from cloud.registry.deployments import Wish
 from cloud.registry.downloads import Download
 from cloud.registry.explain import DeviceState
+from cloud.rollouts import documents
 from runtime import messages
-from runtime.candidates import Gate, Mode, Promote
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=Route)
 
@@ -38,6 +37,7 @@ def create(
     body: shapes.NewDeployment, session: WriteSession, services: ServicesDep, actor: ActorDep
 ) -> shapes.Deployment:
     """Make a deployment; devices that match are told at once, later ones when they enrol."""
+    beside = body.candidate
     wish = Wish(
         model=body.model,
         selector=body.selector,
@@ -48,7 +48,9 @@ def create(
         soak_s=body.soak_s,
         download=Download(**body.download.model_dump()),
         name=body.name,
-        candidate=_candidate(body.candidate),
+        candidate=None
+        if beside is None
+        else documents.candidate(beside, beside.model, beside.version),
     )
     return _deployment(deployments.create(session, wish, actor=actor, now=services.clock.now()))
 
@@ -131,21 +133,6 @@ def retry(deployment: str, change: ChangeDep) -> shapes.Deployment:
 def promote(deployment: str, change: ChangeDep) -> shapes.Deployment:
     """Make the candidate the version on every device; those that have it swap without a gap."""
     return change.of(deployment, deployments.promote)
-
-
-def _candidate(body: shapes.NewCandidate | None) -> CandidateWish | None:
-    if body is None:
-        return None
-    return CandidateWish(
-        model=body.model,
-        version=body.version,
-        mode=Mode(body.mode),
-        fraction=body.fraction,
-        cpu=body.cpu,
-        memory_mb=body.memory_mb,
-        gate=Gate(**body.gate.model_dump()),
-        promote=Promote(body.promote),
-    )
 
 
 def _deployment(row: tables.Deployment) -> shapes.Deployment:

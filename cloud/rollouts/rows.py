@@ -84,11 +84,12 @@ def known(session: Session, rollout: str) -> set[str]:
 def _values(session: Session, rollout: str) -> dict[str, Member]:
     """Return the devices of a rollout as values, without a row object for each: they are many."""
     row = tables.RolloutDevice
-    columns = (row.device, row.standing, row.since, row.wave, row.retries, row.reason)
-    query = sa.select(*map(col, columns)).where(col(row.rollout) == rollout)
+    standings = (row.device, row.standing, row.since, row.wave, row.retries, row.reason)
+    terms = (row.admitted_at, row.not_before, row.not_after)
+    query = sa.select(*map(col, standings), *map(col, terms)).where(col(row.rollout) == rollout)
     return {
-        each[0]: Member(Standing(each[1]), each[2], each[3], each[4], each[5])
-        for each in session.execute(query)
+        device: Member(Standing(standing), *rest, None if start is None else (start, stop))
+        for device, standing, *rest, start, stop in session.execute(query)
     }
 
 
@@ -160,6 +161,9 @@ def _write_members(session: Session, rollout: str, before: Rollout, after: Rollo
             "wave": member.wave,
             "retries": member.retries,
             "reason": member.reason,
+            "admitted_at": member.admitted_at,
+            "not_before": None if member.window is None else member.window[0],
+            "not_after": None if member.window is None else member.window[1],
         }
         for device, member in changed.items()
     ]
@@ -174,7 +178,8 @@ def _write_members(session: Session, rollout: str, before: Rollout, after: Rollo
         device
         for device, member in changed.items()
         if (was := before.members.get(device)) is None
-        or (was.admitted, was.retries) != (member.admitted, member.retries)
+        or (was.admitted, was.retries, was.window)
+        != (member.admitted, member.retries, member.window)
     ]
 
 
