@@ -19,7 +19,9 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import signal
+import socket
 import sys
 import threading
 import time
@@ -115,7 +117,8 @@ class _Registry:
         # Without a public URL of its own, devices download from where they enrolled.
         base_url = settings.public_url or ""
         self._sender = Sender(self._services)
-        self._rollouts = Engine(self._services)
+        place = f"{socket.gethostname()}-{os.getpid()}"
+        self._rollouts = Engine(self._services, owner=f"{place}-{secrets.token_hex(4)}")
         self._maker = open_maker(self._services)
         opened.callback(self._maker.close)
         opened.callback(self._services.targets.close)

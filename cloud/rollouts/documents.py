@@ -148,7 +148,7 @@ def _check_waves(waves: Sequence[shapes.Wave]) -> None:
 def _check_windows(made: Strategy, now: float) -> None:
     for field, listed in (("update", made.update), ("download", made.download)):
         for number, window in enumerate(listed):
-            windows.check(window, f"strategy.windows.{field}.{number}", now)
+            windows.check(window, f"strategy.windows.{field}.{number}")
     if not windows.meet(made.update, made.download, now):
         fix = "no update window is open while one of these is: let them overlap"
         shown = ", ".join(window.cron for window in made.download)

@@ -57,7 +57,7 @@ class Engine:
     """One for each registry; of those on one database, one works."""
 
     def __init__(self, services: Services, *, owner: str | None = None) -> None:
-        """`owner` names this registry in the lease."""
+        """`owner` names this registry in the lease, as no other and no later one is called."""
         self._services = services
         self.owner = owner or secrets.token_hex(8)
         self._woken = threading.Event()

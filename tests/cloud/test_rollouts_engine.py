@@ -1,7 +1,15 @@
 """Rollouts in the database: the engine, operators, conflicts, and kills at every statement."""
 
+import contextlib
 import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -452,6 +460,74 @@ def test_a_step_killed_at_any_statement_is_done_once(registry: Registry) -> None
     assert fleet.generations() == {name: 4 if name in changed else 2 for name in fleet.names}
 
 
+KILLS = 20
+
+
+def test_an_engine_killed_at_random_moments_does_everything_once(tmp_path: Path) -> None:
+    """SIGKILL of real processes; a rollout whose second wave fails, and is reverted."""
+    chance = random.Random(3)
+    with registries.running(tmp_path) as running, engine_process(tmp_path) as engine:
+        running.clock.at = time.time()
+        fleet = Fleet(running, *FLEET)
+        fleet.refused = {f"{name}:2" for name in FLEET[1:]}
+        rollout = fleet.deploy(model="m:2", strategy=waves(1, gate=0.0, abort={"least": 2}))
+        killed = 0
+        while killed < KILLS or fleet.state(rollout) != "reverted":
+            number = engine.begin()
+            threading.Event().wait(chance.uniform(0.0, 0.02) * (1 + killed))
+            os.kill(number, signal.SIGKILL)
+            engine.await_end()
+            killed += 1
+            assert killed < 20 * KILLS, fleet.show(rollout)
+            running.clock.at = time.time()
+            for name in FLEET:
+                fleet.report(name)
+        told = running.get(f"/api/v1/events?limit=200&subject={rollout}")["items"]
+
+    kinds = Counter(each["kind"] for each in told)
+    outcomes = Counter((e["data"].get("device"), e["data"].get("outcome")) for e in told)
+    changed = {device for device, outcome in outcomes if outcome in {"updated", "failed"}}
+    assert (kinds["rollout.revert_started"], kinds["rollout.reverted"]) == (1, 1)
+    assert all(count == 1 for (device, _), count in outcomes.items() if device is not None)
+    assert len(changed) >= 2
+    assert fleet.versions() == [0] * len(FLEET)
+
+
+class EngineProcess:
+    """Engines of tests.support.engine_process, one after the other."""
+
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        self._child = child
+
+    def begin(self) -> int:
+        """Start one; return its process id once it looks."""
+        assert self._child.stdin is not None
+        self._child.stdin.write("\n")
+        self._child.stdin.flush()
+        return int(self._heard("looking"))
+
+    def await_end(self) -> None:
+        """Return when it is gone."""
+        self._heard("ended")
+
+    def _heard(self, word: str) -> str:
+        assert self._child.stdout is not None
+        first, _, rest = self._child.stdout.readline().strip().partition(" ")
+        assert first == word
+        return rest
+
+
+@contextlib.contextmanager
+def engine_process(data: Path) -> Iterator[EngineProcess]:
+    command = [sys.executable, "-m", "tests.support.engine_process", str(data)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        yield EngineProcess(child)
+        assert child.stdin is not None
+        child.stdin.close()
+
+
 POINTS = ("do_orm_execute", "before_flush", "after_flush", "before_commit")
 
 
@@ -510,6 +586,20 @@ def test_two_engines_at_once_admit_each_device_once(registry: Registry) -> None:
 
     assert fleet.versions() == [1] * 5
     assert set(fleet.generations().values()) == {2}
+
+
+def test_a_plan_rests_on_how_long_its_devices_took_lately(plain: Registry) -> None:
+    fleet = Fleet(plain, "dev-0", "dev-1")
+    fleet.deploy()
+    fleet.engine.look()
+    fleet.turn(seconds=40)
+
+    wish = fleet.document(model="m:2", strategy=waves(1))
+    planned = plain.post("/api/v1/rollouts/plan", wish)
+
+    assert planned["expected_s"] == 80.0
+    told = "measured: 2 updates of these devices, the last 0 s ago, 40 s in the middle"
+    assert planned["expected"].startswith(told)
 
 
 NIGHT = {"cron": "0 2 * * *", "zone": "UTC", "for_s": 3600}
