@@ -5,7 +5,7 @@
     ingest, presence, responder, publisher   see cloud.messaging.wire
     deltas        makes encodings before devices ask: see cloud.deltas.maker
     gc            deletes blobs that nothing refers to: see cloud.storage.collect
-    turn          waits until no other registry hears devices: see cloud.turns
+    turn          says whether what follows is this registry's to do: see cloud.turns
     webhooks      tells webhooks of events: see cloud.webhooks.sender
     rollouts      brings deployments to devices: see cloud.rollouts.engine
     services      takes care of services: see cloud.hosting.controller
@@ -25,7 +25,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import uvicorn
@@ -156,12 +156,12 @@ class _Registry:
         self._wire.start()
         collector, interval_s = Collector(self._services), self._settings.gc_interval_s
         maker = Maker(self._services)
-        self._crew.start("deltas", lambda: maker.run(self._crew.stopping))
-        self._crew.start("gc", lambda: collector.every(interval_s, self._crew.stopping))
         self._crew.start("rollouts", lambda: self._rollouts.run(self._crew.stopping))
-        self._crew.start("services", lambda: self._controller.run(self._crew.stopping))
         self._crew.start("turn", lambda: self._turn.run(self._crew.stopping))
-        self._crew.start("webhooks", lambda: self._turn.then(self._sender.run, self._crew.stopping))
+        self._in_turn("deltas", maker.run)
+        self._in_turn("gc", lambda stopping: collector.every(interval_s, stopping))
+        self._in_turn("services", self._controller.run)
+        self._in_turn("webhooks", self._sender.run)
         self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
         deadline = time.monotonic() + CONNECT_S
         pause = threading.Event()
@@ -178,6 +178,10 @@ class _Registry:
                 http_port=self._socket.getsockname()[1],
             ),
         )
+
+    def _in_turn(self, name: str, duty: Callable[[threading.Event], object]) -> None:
+        """Start a duty that only one registry of a database may do."""
+        self._crew.start(name, lambda: self._turn.then(duty, self._crew.stopping))
 
     def _stop(self) -> None:
         self._http.should_exit = True

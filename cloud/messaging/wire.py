@@ -61,7 +61,6 @@ class Wire:
     ) -> None:
         """`base_url` is where devices download; "": from where they enrolled."""
         self._login, self._crew, self._turn = login, crew, turn
-        own = secrets.token_hex(4)
         self._publisher = Publisher(services, self._publish_desired)
         self.commander = Commander(self._tell_command)
         self._part_giver = PartGiver(services, tell=self._tell_part)
@@ -85,6 +84,11 @@ class Wire:
             ack=self._ack,
             tell=self._tell_response,
         )
+        self._make_links(secrets.token_hex(4))
+        services.notifier.subscribe(Change.DESIRED, self._publisher.wake)
+
+    def _make_links(self, own: str) -> None:
+        """Make all connections; `own` is what no other registry is called."""
         self._incoming = {
             channel: self._link(
                 intake.client_id(channel),
@@ -106,7 +110,6 @@ class Wire:
         self._outgoing = self._link(
             f"{PUBLISH_CLIENT_ID}-{own}", (), self._on_outgoing, lasting=False
         )
-        services.notifier.subscribe(Change.DESIRED, self._publisher.wake)
 
     @property
     def connected(self) -> bool:
