@@ -203,7 +203,8 @@ def test_a_rollout_from_its_plan_to_its_end(
     rollout = run("deploy", "-f", "-").out.strip()
     assert "waits for approval" in run("rollouts", "show", rollout).out
     assert "wave 1: approved" in run("rollouts", "approve", rollout, "--note", "go").out
-    assert run("rollouts", "pause", rollout).out == f"{rollout}: paused\n"
+    name = run("rollouts", "show", rollout, "--json").json()["rollout"]["name"]
+    assert run("rollouts", "pause", name).out == f"{rollout}: paused\n"
     assert run("rollouts", "resume", rollout).out == f"{rollout}: running\n"
     engine.look()
     assert "not heard of" in run("rollouts", "show", rollout).out
@@ -303,7 +304,7 @@ def test_a_plan_counts_what_a_device_may_spend_and_its_candidate(registry: Regis
     ]
     assert "metered: allow" in told["metered"][0]
     registry.register("m", b"12345")
-    document["modules"]["m"] = {"model": "m", "download": {"budget_bytes": 4, "metered": "allow"}}
-    told = plan(registry, "site=c", modules=document["modules"])
+    newest = {"model": "m", "download": {"budget_bytes": 4, "metered": "allow"}}
+    told = plan(registry, "site=c", modules={"m": newest})
     assert told["bytes"] == ["m takes 5 bytes; its download may take 4"]
     assert "metered" not in told
