@@ -18,7 +18,6 @@ from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.messaging.neighbours import Neighbours
 from cloud.registry import candidates, desired
-from cloud.rollouts import downloads
 from cloud.services import Services
 from runtime import digests, messages
 from runtime.errors import InvalidError, LinkError, PackhorseError
@@ -78,7 +77,7 @@ class Responder:
         try:
             _require_sane(request)
             with self._services.reading() as session:
-                refused = _refusal(session, device, request, self._services.clock.now())
+                refused = _refusal(session, device, request)
                 site = self._site(session, device, request)
             if refused is not None:
                 log.warning("no offer", extra={"device": device, "why": refused.error})
@@ -185,9 +184,7 @@ def _fitting(response: FetchResponse) -> FetchResponse:
     return response
 
 
-def _refusal(
-    session: Session, device: DeviceId, request: FetchRequest, now: float
-) -> FetchResponse | None:
+def _refusal(session: Session, device: DeviceId, request: FetchRequest) -> FetchResponse | None:
     """Return why not, unless the device's desired state names every one of these blobs."""
     wanted = desired.read(session, device)
     bundles = candidates.bundles(wanted.modules if wanted else ())
@@ -196,8 +193,7 @@ def _refusal(
     allowed = {blob for _, blob in rows}
     refused = [blob for blob in request.blobs if blob not in allowed]
     if not refused:
-        closed = downloads.closed(session, wanted, request, now)
-        return FetchResponse(request.id, error=closed, retryable=True) if closed else None
+        return None
     # A bundle's identity is the digest of its index, the first thing that a device asks for.
     found = bundles.get(refused[0])
     if found is not None:

@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 from sqlalchemy import Select, bindparam, insert
 from sqlalchemy import select as sa_select
 from sqlmodel import Session, SQLModel, col, func, or_, select, update
 
 from cloud import tables
 from cloud.registry import candidates, downloads, intents
-from cloud.registry.intents import Intent, Target, desired_for
+from cloud.registry.intents import Admission, Intent, Target, desired_for
 from cloud.services import Change, mark
 from runtime import messages
 from runtime.digests import Digest
@@ -39,7 +40,10 @@ def ids(devices: Iterable[str]) -> list[DeviceId]:
 
 
 def intent(
-    row: tables.Deployment, admitted: Mapping[str, int] | None = None, *, live: bool = True
+    row: tables.Deployment,
+    admitted: Mapping[str, Admission] | None = None,
+    *,
+    live: bool = True,
 ) -> Intent:
     """Return a deployment's wish; `admitted` are the devices that its rollout has let in."""
     assert row.sequence is not None, "read from the database"
@@ -89,15 +93,19 @@ def active(session: Session, devices: Iterable[DeviceId] | None = None) -> list[
     ]
 
 
-def _admitted(session: Session, devices: Iterable[DeviceId] | None) -> dict[str, dict[str, int]]:
-    """Return which devices each rollout has let in, and how often each was retried."""
+def _admitted(
+    session: Session, devices: Iterable[DeviceId] | None
+) -> dict[str, dict[str, Admission]]:
+    """Return which devices each rollout has let in, and how."""
     row = tables.RolloutDevice
-    query = select(row.rollout, row.device, row.retries).where(col(row.admitted).is_(True))
+    columns = (row.rollout, row.device, row.retries, row.not_before, row.not_after)
+    query = sa.select(*map(col, columns)).where(col(row.admitted).is_(True))
     if devices is not None:
         query = query.where(col(row.device).in_(list(devices)))
-    found: dict[str, dict[str, int]] = {}
-    for rollout, device, retries in session.exec(query):
-        found.setdefault(rollout, {})[device] = retries
+    found: dict[str, dict[str, Admission]] = {}
+    for rollout, device, retries, start, stop in session.execute(query):
+        window = None if start is None else (start, stop)
+        found.setdefault(rollout, {})[device] = Admission(retries, window)
     return found
 
 

@@ -3,7 +3,14 @@
 Times are seconds since 1970 (UTC).
 """
 
-from cloud.shapes.candidates import Candidate, CandidateGate, CandidateState, NewCandidate
+from cloud.shapes.candidates import (
+    Candidate,
+    CandidateGate,
+    CandidateRules,
+    CandidateState,
+    ModuleCandidate,
+    NewCandidate,
+)
 from cloud.shapes.deployments import (
     Capture,
     Deployment,
@@ -56,6 +63,7 @@ from cloud.shapes.rollouts import (
     Approval,
     Budget,
     DeploymentDocument,
+    ModuleDownload,
     ModuleWish,
     Order,
     Retry,
@@ -65,6 +73,7 @@ from cloud.shapes.rollouts import (
     RolloutDetail,
     RolloutDevice,
     Strategy,
+    Trouble,
     Wave,
     Window,
     Windows,
@@ -130,6 +139,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "CandidateGate",
+    "CandidateRules",
     "CandidateState",
     "Capture",
     "Claim",
@@ -163,6 +173,8 @@ __all__ = [
     "ModelChanges",
     "ModelStats",
     "ModuleAnswer",
+    "ModuleCandidate",
+    "ModuleDownload",
     "ModuleState",
     "ModuleWish",
     "Moment",
@@ -232,6 +244,7 @@ __all__ = [
     "TensorDiff",
     "Token",
     "Transfer",
+    "Trouble",
     "UpdateCost",
     "Upload",
     "Usage",
