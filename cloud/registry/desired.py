@@ -25,7 +25,16 @@ from runtime.topics import DeviceId
 _LIVE = frozenset({"running", "paused", "complete"})
 """States of a rollout that may still let devices in: see cloud.rollouts.state."""
 
-__all__ = ["desired_for", "intent", "mark_published", "read", "recompute", "target", "to_publish"]
+__all__ = [
+    "desired_for",
+    "intent",
+    "mark_published",
+    "read",
+    "read_all",
+    "recompute",
+    "target",
+    "to_publish",
+]
 
 
 def target(device: tables.Device) -> Target:
@@ -195,6 +204,16 @@ def read(session: Session, device: DeviceId) -> Desired | None:
     """Return what a device shall run; None if it never enrolled."""
     row = session.get(tables.Desired, device)
     return None if row is None else _message(row)
+
+
+def read_all(session: Session, devices: Collection[DeviceId]) -> dict[DeviceId, Desired]:
+    """Return what these devices shall run; those that never enrolled are not there."""
+    row = tables.Desired
+    query = select(row.device, row.body).where(col(row.device).in_(devices))
+    return {
+        DeviceId(device): messages.decode(Desired, body.encode())
+        for device, body in session.exec(query)
+    }
 
 
 def _message(row: tables.Desired) -> Desired:

@@ -1,6 +1,7 @@
 """Whether a device may be told now where to download what a rollout brings to it."""
 
 import datetime as dt
+from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
@@ -9,11 +10,15 @@ from cloud.rollouts import documents, rows, windows
 from runtime.messages import Desired, FetchRequest
 
 
-def closed(session: Session, wanted: Desired | None, request: FetchRequest, now: float) -> str:
-    """Return why not: no download window is open; "" if it may."""
+def asked(wanted: Desired | None, request: FetchRequest) -> tuple[str, ...]:
+    """Return the deployments whose bundles a device asks for."""
     modules = () if wanted is None else wanted.modules
-    asked = {request.bundle, *request.blobs}
-    ids = [each.deployment for each in modules if each.bundle in asked]
+    named = {request.bundle, *request.blobs}
+    return tuple(each.deployment for each in modules if each.bundle in named)
+
+
+def closed(session: Session, ids: Sequence[str], now: float) -> str:
+    """Return why these deployments may not be downloaded: no window is open; "" if they may."""
     query = (
         select(tables.Rollout)
         .join(tables.Deployment, col(tables.Deployment.rollout) == col(tables.Rollout.id))

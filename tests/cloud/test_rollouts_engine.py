@@ -480,7 +480,8 @@ def test_devices_are_told_where_to_download_only_in_a_download_window(plain: Reg
 
     with plain.services.reading() as session:
         want = desired.read(session, fleet.id("dev-0"))
-        told = [downloads.closed(session, want, request, night + after) for after in (1.0, 3601.0)]
+        asked = downloads.asked(want, request)
+        told = [downloads.closed(session, asked, night + after) for after in (1.0, 3601.0)]
 
     assert told[0] == ""
     assert "the next begins" in told[1]
