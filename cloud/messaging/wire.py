@@ -81,7 +81,7 @@ class Wire:
             services,
             self._intake.requests,
             base_url=base_url,
-            ack=self._ack,
+            ack=self._ack_requests,
             tell=self._tell_response,
         )
         self._make_links(secrets.token_hex(4))
@@ -187,6 +187,9 @@ class Wire:
         for channel in (Channel.REPORTED, Channel.PRESENCE):
             name = f"/{channel.value}"
             self._incoming[channel].ack(*(one for one in messages if one.topic.endswith(name)))
+
+    def _ack_requests(self, messages: Sequence[Received]) -> None:
+        self._incoming[Channel.REQUEST].ack(*messages)
 
     def _publish_desired(self, rows: Sequence[tuple[DeviceId, bytes]]) -> None:
         retained = [(topics.render(device, Channel.DESIRED), body) for device, body in rows]

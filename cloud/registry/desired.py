@@ -26,7 +26,16 @@ from runtime.topics import DeviceId
 _LIVE = frozenset({"running", "paused", "complete"})
 """States of a rollout that may still let devices in: see cloud.rollouts.state."""
 
-__all__ = ["desired_for", "intent", "mark_published", "read", "recompute", "target", "to_publish"]
+__all__ = [
+    "desired_for",
+    "intent",
+    "mark_published",
+    "read",
+    "read_all",
+    "recompute",
+    "target",
+    "to_publish",
+]
 
 
 def target(device: tables.Device) -> Target:
@@ -118,7 +127,7 @@ def recompute(
     """
     devices = None if devices is None else list(devices)
     wishes, fleet = active(session, devices), _fleet(session)
-    new, newer = [], []
+    new, newer = list[dict[str, Any]](), list[dict[str, Any]]()
     for row in session.execute(_query(devices)):
         device, body = Target(row[0], row[1], row[2], revoked=row[3] is not None), row[5]
         held = () if body is None else messages.decode(Desired, body.encode()).modules
@@ -138,11 +147,11 @@ def recompute(
     return changed
 
 
-def _query(devices: Sequence[DeviceId] | None) -> Select[Any]:
+def _query(devices: Sequence[DeviceId] | None) -> Select[*tuple[Any, ...]]:
     """Return a query for columns: an object for each row would take most of the time."""
     row, wanted = tables.Device, tables.Desired
     columns = (row.id, row.labels, row.facts, row.revoked_at, wanted.generation, wanted.body)
-    query = (
+    query: Select[*tuple[Any, ...]] = (
         sa_select(*map(col, columns))
         .join_from(row, wanted, col(wanted.device) == col(row.id), isouter=True)
         .order_by(col(row.id))
@@ -165,7 +174,7 @@ def _write(
     session: Session, new: Sequence[dict[str, Any]], newer: Sequence[dict[str, Any]]
 ) -> None:
     table, connection = SQLModel.metadata.tables["desired"], session.connection()
-    values = {"generation": bindparam("newest"), "body": bindparam("text")}
+    values: dict[str, Any] = {"generation": bindparam("newest"), "body": bindparam("text")}
     if new:
         added = insert(table).values(device=bindparam("of"), published_generation=0, **values)
         connection.execute(added, new)
@@ -203,6 +212,16 @@ def read(session: Session, device: DeviceId) -> Desired | None:
     """Return what a device shall run; None if it never enrolled."""
     row = session.get(tables.Desired, device)
     return None if row is None else _message(row)
+
+
+def read_all(session: Session, devices: Collection[DeviceId]) -> dict[DeviceId, Desired]:
+    """Return what these devices shall run; those that never enrolled are not there."""
+    row = tables.Desired
+    query = select(row.device, row.body).where(col(row.device).in_(devices))
+    return {
+        DeviceId(device): messages.decode(Desired, body.encode())
+        for device, body in session.exec(query)
+    }
 
 
 def _message(row: tables.Desired) -> Desired:

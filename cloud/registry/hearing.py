@@ -97,8 +97,10 @@ def _load(session: Session, among: Collection[DeviceId]) -> dict[str, _Device]:
         row.facts,
         row.reported_generation,
     ).where(row.id.in_(among), row.revoked_at.is_(None))
-    return {found.id: _Device(*found[:5], _reported(found[5]), *found[6:])
-            for found in session.connection().execute(query)}  # fmt: skip
+    found = session.connection().execute(query)
+    return {
+        each[0]: _Device(*each[:5], _reported(each[5]), each[6], each[7], each[8]) for each in found
+    }
 
 
 def _reported(text: str | None) -> Reported | None:

@@ -167,7 +167,7 @@ class Ledger:
         sought = (device, module.name, running.bundle)
         for run in reversed(self._begun):
             if (run["device"], run["module"], run["bundle"]) == sought:
-                return run["deployment"]
+                return str(run["deployment"]) if run["deployment"] is not None else None
         row = tables.Run
         query = (
             select(row.deployment)
