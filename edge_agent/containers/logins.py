@@ -15,13 +15,13 @@ import msgspec
 
 from runtime import files
 from runtime.errors import InvalidError
+from runtime.imageregistry import names
 
 if TYPE_CHECKING:
     from runtime.containers.specs import Credentials
 
 NAME = "registries.json"
 MODE = 0o600
-DOCKER_HUB = "docker.io"
 MAX_BYTES = 64 * 1024
 
 
@@ -50,12 +50,12 @@ class Logins:
         """
         from runtime.containers.specs import Credentials  # noqa: PLC0415 - only with containers
 
-        login = self.read().get(host(image))
+        login = self.read().get(names.host(image))
         return None if login is None else Credentials(login.username, login.password)
 
     def fix(self, image: str) -> str:
         """Return what helps against a registry that does not let us in."""
-        return f"see `packhorse-agent registry-login {host(image)}` on the device"
+        return f"see `packhorse-agent registry-login {names.host(image)}` on the device"
 
     def read(self) -> dict[str, Login]:
         """Return all logins, by registry."""
@@ -81,10 +81,3 @@ class Logins:
         if login is not None:
             kept[registry] = login
         files.write_atomic(self._path, msgspec.json.encode(kept), mode=MODE)
-
-
-def host(image: str) -> str:
-    """Return the image registry of an image: what stands before the first '/', if it is a host."""
-    first, slash, _ = image.partition("/")
-    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return first if is_host else DOCKER_HUB

@@ -187,20 +187,6 @@ def test_a_damaged_file_of_logins_is_named_without_its_content(tmp_path: Path) -
     assert "sesame" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("image", "host"),
-    [
-        ("camera@x", "docker.io"),
-        ("library/camera@x", "docker.io"),
-        ("localhost/camera@x", "localhost"),
-        ("registry.example/a/b@x", "registry.example"),
-        ("registry.example:5000/a@x", "registry.example:5000"),
-    ],
-)
-def test_the_host_of_an_image_is_what_stands_before_its_path(image: str, host: str) -> None:
-    assert logins.host(image) == host
-
-
 def test_dockers_socket_is_taken_before_podmans(tmp_path: Path) -> None:
     runtime = tmp_path / "run"
     (runtime / "podman").mkdir(parents=True)
