@@ -11,12 +11,13 @@ from sqlalchemy import bindparam
 from sqlmodel import Session, SQLModel, col, func, select, update
 
 from cloud import tables
-from cloud.registry import candidates, downloads, intents
+from cloud.registry import candidates, downloads, imagelogins, intents
 from cloud.registry.intents import Intent, Target, desired_for
 from cloud.services import Change, mark
 from runtime import messages
 from runtime.digests import Digest
 from runtime.errors import InvalidError
+from runtime.imagelogins import ImageLogins
 from runtime.messages import Capture, Desired, ModuleSpec
 from runtime.topics import DeviceId
 
@@ -113,46 +114,51 @@ def recompute(
     if devices is not None:
         query = query.where(col(tables.Device.id).in_(list(devices)))
     wishes, fleet = active(session, devices), _fleet(session)
+    logins = imagelogins.every(session)
     changed = []
     for device, row in session.exec(query).all():
-        modules = _wanted(device, row, wishes)
-        if _update(session, device.id, row, modules, fleet=fleet, now=now):
+        held = None if row is None else _message(row)
+        modules = intents.desired_for(target(device), wishes, () if held is None else held.modules)
+        told = _logins(session, device, held, logins)
+        wanted = Desired(device.id, 0, now, modules, fleet=fleet, image_logins=told)
+        if _update(session, row, held, wanted):
             changed.append(DeviceId(device.id))
     if changed:
         mark(session, Change.DESIRED)
     return changed
 
 
-def _wanted(
-    device: tables.Device, row: tables.Desired | None, wishes: Sequence[Intent]
-) -> tuple[ModuleSpec, ...]:
-    held = () if row is None else _message(row).modules
-    return intents.desired_for(target(device), wishes, held)
+def _logins(
+    session: Session,
+    device: tables.Device,
+    held: Desired | None,
+    logins: Sequence[tables.ImageLogin],
+) -> ImageLogins | None:
+    wanted = imagelogins.chosen(logins, target(device))
+    return imagelogins.sealed(session, device, wanted, None if held is None else held.image_logins)
 
 
 def _update(
     session: Session,
-    device: str,
     row: tables.Desired | None,
-    modules: tuple[ModuleSpec, ...],
-    *,
-    fleet: int,
-    now: float,
+    held: Desired | None,
+    wanted: Desired,
 ) -> bool:
-    if row is not None and _message(row).modules == modules:
+    if held is not None and (held.modules, held.image_logins) == (
+        wanted.modules,
+        wanted.image_logins,
+    ):
         return False
     generation = 1 if row is None else row.generation + 1
-    payload = messages.encode(
-        Desired(device=device, generation=generation, issued_at=now, modules=modules, fleet=fleet)
-    )
+    payload = messages.encode(msgspec.structs.replace(wanted, generation=generation))
     if len(payload) > messages.MAX_MESSAGE_BYTES:
         raise InvalidError(
             "deployment",
-            f"{len(payload)} bytes of desired state for {device}",
+            f"{len(payload)} bytes of desired state for {wanted.device}",
             f"a device takes at most {messages.MAX_MESSAGE_BYTES}: cancel old deployments",
         )
     if row is None:
-        row = tables.Desired(device=device, generation=generation, body="")
+        row = tables.Desired(device=wanted.device, generation=generation, body="")
     row.generation, row.body = generation, payload.decode()
     session.add(row)
     return True
@@ -174,7 +180,10 @@ def renew(session: Session, device: DeviceId, *, now: float, above: int = 0) -> 
         recompute(session, [device], now=now)
         return
     generation = max(row.generation, above) + 1
-    message = msgspec.structs.replace(_message(row), generation=generation, issued_at=now)
+    held, present = _message(row), session.get(tables.Device, device)
+    assert present is not None, "a desired row refers to it"
+    told = _logins(session, present, held, imagelogins.every(session))
+    message = msgspec.structs.replace(held, generation=generation, issued_at=now, image_logins=told)
     row.generation, row.body = message.generation, messages.encode(message).decode()
     session.add(row)
     mark(session, Change.DESIRED)

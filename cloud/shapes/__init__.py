@@ -30,6 +30,7 @@ from cloud.shapes.devices import (
 from cloud.shapes.diffs import Diff, FileDiff, SignatureDiff, TensorDiff, UpdateCost
 from cloud.shapes.explaining import Claim, Explanation, ModuleAnswer, Obstacle, Plan, PlannedModule
 from cloud.shapes.history import Event, Health, Moment, Run
+from cloud.shapes.imagelogins import ImageLogin, NewImageLogin
 from cloud.shapes.keys import Key, KeyMade, NewKey
 from cloud.shapes.models import (
     Alias,
@@ -154,6 +155,7 @@ __all__ = [
     "FileDiff",
     "Garbage",
     "Health",
+    "ImageLogin",
     "Key",
     "KeyLimit",
     "KeyMade",
@@ -170,6 +172,7 @@ __all__ = [
     "NewCommand",
     "NewDeployment",
     "NewExport",
+    "NewImageLogin",
     "NewKey",
     "NewRollback",
     "NewScale",

@@ -3,7 +3,8 @@
     {"registry.example:5000": {"username": "camera-17", "password": "…"}}
 
 Written by `packhorse-agent registry-login`. It is read anew for each pull, so a password that was
-wrong is mended without a restart. What it does not name, the engine's own configuration may.
+wrong is mended without a restart. What it does not name, the registry's logins may
+(edge_agent.fleetlogins), and else Docker's own configuration.
 """
 
 import contextlib
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge_agent.fleetlogins import FleetLogins
 from runtime import files
 from runtime.errors import InvalidError
+from runtime.imagelogins import Login
 from runtime.imageregistry import names
 
 if TYPE_CHECKING:
@@ -25,23 +28,12 @@ MODE = 0o600
 MAX_BYTES = 64 * 1024
 
 
-class Login(msgspec.Struct, frozen=True):
-    """A name and its password."""
-
-    username: str
-    password: str
-
-    def __repr__(self) -> str:
-        """Show who, never the password."""
-        return f"Login({self.username!r})"
-
-
 class Logins:
     """The logins of one device."""
 
     def __init__(self, data: Path) -> None:
         """Look into the file in `data`."""
-        self._path = data / NAME
+        self._path, self._fleet = data / NAME, FleetLogins(data)
 
     def of(self, image: str) -> "Credentials | None":
         """Return who we are where an image is; None: nobody in particular.
@@ -50,12 +42,20 @@ class Logins:
         """
         from runtime.containers.specs import Credentials  # noqa: PLC0415 - only with containers
 
-        login = self.read().get(names.host(image))
+        host = names.host(image)
+        login = self.read().get(host) or self._fleet.read().get(host)
         return None if login is None else Credentials(login.username, login.password)
 
     def fix(self, image: str) -> str:
         """Return what helps against a registry that does not let us in."""
-        return f"see `packhorse-agent registry-login {names.host(image)}` on the device"
+        host = names.host(image)
+        with contextlib.suppress(InvalidError):
+            if host not in self.read() and host in self._fleet.read():
+                return f"the fleet's login is wrong or expired: `packhorse image-logins set {host}`"
+        return (
+            f"see `packhorse-agent registry-login {host}` on the device, or"
+            f" `packhorse image-logins set {host}`"
+        )
 
     def read(self) -> dict[str, Login]:
         """Return all logins, by registry."""

@@ -8,13 +8,14 @@ import pytest
 
 from edge_agent.containers import door, judging, logins, permits, plan
 from edge_agent.containers.judging import Standing, Streak
-from edge_agent.containers.logins import Login, Logins
+from edge_agent.containers.logins import Logins
 from edge_agent.containers.permits import Permits
 from edge_agent.containers.plan import Origin
 from runtime.bundle.containers import Container, Group, Health, Port, Volume
 from runtime.containers.specs import Bind, ContainerSeen, Mount
 from runtime.digests import Digest
 from runtime.errors import InvalidError
+from runtime.imagelogins import Login
 
 IMAGE = "127.0.0.1:5000/camera@sha256:" + "0" * 64
 ORIGIN = Origin("dev-a", "camera", Digest("b" * 64), "camera:3")

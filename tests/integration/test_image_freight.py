@@ -15,7 +15,7 @@ from edge_agent.bundles.purse import BudgetError
 from edge_agent.containers.door import EngineDoor
 from edge_agent.containers.enginepull import EnginePull
 from edge_agent.containers.freight import Freight
-from edge_agent.containers.logins import Login, Logins
+from edge_agent.containers.logins import Logins
 from edge_agent.errors import ImageError, NoImageError
 from edge_agent.mind.terms import NO_TERMS, Terms
 from edge_agent.pace import Pace
@@ -23,6 +23,7 @@ from runtime.bundle.blobs import BlobStore
 from runtime.containers.engine import Engine
 from runtime.digests import Digest
 from runtime.errors import IntegrityError, LinkError, SpaceError
+from runtime.imagelogins import Login
 from runtime.messages import FetchRequest, FetchResponse, Transfer
 from runtime.retry import Backoff
 from tests.support import engines, imageregistry, lines, ociimages
