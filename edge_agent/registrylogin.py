@@ -31,11 +31,11 @@ def run(chosen: argparse.Namespace) -> int:
         if not chosen.username:
             raise InvalidError("username", None, "give --username; the password comes on stdin")
         # Never as an argument: `ps` shows those to everybody.
-        data = sys.stdin.buffer.read(MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n")
-        password = data.decode("utf-8", "replace")
-        if not 0 < len(data) <= MAX_PASSWORD_BYTES or password.encode() != data:
+        typed = sys.stdin.buffer.read(MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n")
+        password = typed.decode("utf-8", "replace")
+        if not 0 < len(typed) <= MAX_PASSWORD_BYTES or password.encode() != typed:
             fix = f"send it on stdin, at most {MAX_PASSWORD_BYTES} bytes of UTF-8: … < password"
-            raise InvalidError("password", f"{len(data)} bytes", fix)
+            raise InvalidError("password", f"{len(typed)} bytes", fix)
         login = Login(chosen.username, password)
     Logins(data).write(chosen.registry, login)
     owner = data.stat()

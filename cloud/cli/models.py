@@ -61,6 +61,7 @@ def push(
     data: describing.Data = None,
     parent: describing.Parent = None,
     trained_by: describing.TrainedBy = None,
+    resolve: building.Resolve = True,
     json: JsonFlag = False,
 ) -> None:
     """Register a bundle as the next version of its model; uploads only what is new.
@@ -70,7 +71,10 @@ def push(
     """
     from cloud.cli import pushing
 
-    with building.built(path, name, allow) as built, login.client() as registry:
+    with (
+        building.built(path, name, allow, resolve=resolve) as built,
+        login.client() as registry,
+    ):
         trained_in = run or built.index.metadata.get(building.MLFLOW_RUN)
         origin = describing.lineage(trained_in, commit, data, parent, trained_by)
         said = describing.statement(

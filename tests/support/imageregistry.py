@@ -4,6 +4,7 @@ with imageregistry.serving(tmp_path, guarded=True) as registry:
     registry.repository("team")      # 127.0.0.1:PORT/team
 """
 
+import base64
 import contextlib
 import http.client
 import json
@@ -62,6 +63,14 @@ def serving(directory: Path, *, guarded: bool = False) -> Iterator[ImageRegistry
         yield registry
     finally:
         children.stop(child, grace_s=5)
+
+
+def log_in(config: Path, registry: ImageRegistry) -> None:
+    """Write what `docker login` does, below DOCKER_CONFIG."""
+    pair = f"{CREDENTIALS.username}:{CREDENTIALS.password}".encode()
+    config.mkdir()
+    host = {f"{HOST}:{registry.port}": {"auth": base64.b64encode(pair).decode()}}
+    (config / "config.json").write_text(json.dumps({"auths": host}))
 
 
 def _answers(port: int) -> bool:

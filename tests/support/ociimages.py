@@ -64,6 +64,7 @@ def put(
     tag: str = "",
     architectures: Sequence[str] = (HERE, "arm64"),
     login: Credentials | None = None,
+    systems: str = "linux",
 ) -> Put:
     """Put an image into a registry, the same for each architecture but for its configuration."""
     door = _Door(registry.port, repository, login)
@@ -75,7 +76,7 @@ def put(
     for architecture in architectures:
         config = {
             "architecture": architecture,
-            "os": "linux",
+            "os": systems,
             "config": {"Cmd": ["sleep", "600"]},
             "rootfs": {"type": "layers", "diff_ids": [digest(each) for each in layers]},
         }
@@ -83,7 +84,7 @@ def put(
         door.blob(body)
         manifest = _written(OCI_MANIFEST, config=_described(_CONFIG, body), layers=described)
         door.manifest(digest(manifest), OCI_MANIFEST, manifest)
-        platform = {"os": "linux", "architecture": architecture}
+        platform = {"os": systems, "architecture": architecture}
         entries.append(_described(OCI_MANIFEST, manifest) | {"platform": platform})
     index = _written(OCI_INDEX, manifests=entries)
     door.manifest(tag or digest(index), OCI_INDEX, index)
