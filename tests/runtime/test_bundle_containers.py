@@ -122,7 +122,6 @@ CIRCLE = f"""{HEAD}containers:
     ("text", "field", "fix"),
     [
         (HEAD, "container", "write container: for one"),
-        (f"{HEAD}container: {{image: 'camera:1'}}", "containers.main.image", "another image tomor"),
         (one("ports: [{host: 80, port: 80}]"), "containers.main.ports", "stop-then-start"),
         (one("ports: ['80:80']"), "container.ports[0]", "keys with values"),
         (one("privileged: true"), "container.privileged", "the keys here are image"),
