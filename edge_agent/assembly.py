@@ -119,19 +119,8 @@ def assemble(
         put=put,
     )
     handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
-    doors = _doors(place, account, handing)
-    return Parts(
-        outbox,
-        telemetry,
-        listeners,
-        account,
-        crews,
-        porter,
-        hands,
-        timers,
-        *doors,
-        FleetLogins(place.data).take,
-    )
+    rest = (*_doors(place, account, handing), FleetLogins(place.data).take)
+    return Parts(outbox, telemetry, listeners, account, crews, porter, hands, timers, *rest)
 
 
 def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:
