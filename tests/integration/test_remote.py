@@ -157,7 +157,7 @@ def test_a_login_for_a_fleet_reaches_a_device_that_was_away_and_changes_and_goes
     assert "fleet.example" in listed
     assert "sesame" not in listed + fleet.packhorse("events", "--json").out
 
-    number = listed.splitlines()[1].split()[0]
+    number = str(json.loads(fleet.packhorse("image-logins", "list", "--json").out)[0]["id"])
     assert fleet.packhorse("image-logins", "remove", number).code == 0
     eventually(lambda: not kept.exists(), "it is gone")
 

@@ -9,7 +9,7 @@ import contextlib
 import http.client
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,10 @@ class ImageRegistry:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *, guarded: bool = False) -> Iterator[ImageRegistry]:
-    """Run one that keeps its images below `directory`; guarded: for CREDENTIALS alone."""
+def serving(
+    directory: Path, *, guarded: bool = False, auth: Mapping[str, object] | None = None
+) -> Iterator[ImageRegistry]:
+    """Run one with its images below `directory`; guarded: for CREDENTIALS alone, or as `auth`."""
     program = parts.require("docker-registry")
     registry = ImageRegistry(free_port(), directory / "images")
     (directory / "htpasswd").write_text(_HTPASSWD)
@@ -54,6 +56,8 @@ def serving(directory: Path, *, guarded: bool = False) -> Iterator[ImageRegistry
     if guarded:
         access = {"realm": "images", "path": str(directory / "htpasswd")}
         settings["auth"] = {"htpasswd": access}
+    if auth is not None:
+        settings["auth"] = dict(auth)
     path = directory / "registry.yml"
     path.write_text(json.dumps(settings))  # JSON is YAML
     with (directory / "registry.log").open("wb") as log:
