@@ -12,6 +12,7 @@ from edge_agent.mind.states import SavedState, State
 from edge_agent.remote.desk import Desk
 from edge_agent.timers import Timers
 from runtime.clock import Clock
+from runtime.imagelogins import ImageLogins
 from runtime.messages import Ack, CommandResult
 
 
@@ -120,5 +121,7 @@ class Company:
     clock: Clock
     rest: Callable[[], None]
     """Called when nothing has happened for a while."""
+    logins: Callable[[ImageLogins | None], str] = lambda _given: ""
+    """Takes over logins to image registries; returns what is wrong with them."""
     desk: Desk | None = None
     """What does commands beside checks; None: nothing does."""

@@ -102,6 +102,9 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine_url: str = ""
     """Of the container engine, as in unix:///run/podman/podman.sock; "": Docker's socket if there
     is one, else Podman's."""
+    image_fetch: Literal["agent", "engine"] = "agent"
+    """Who fetches images: `agent`, which goes on after a cut and keeps to the rate, the budget and
+    the window; or `engine`, by itself, for mirrors and proxies that it alone knows."""
     container_roots: tuple[str, ...] = ()
     """Directories below which containers may have paths of this device."""
     container_devices: tuple[str, ...] = DEVICES

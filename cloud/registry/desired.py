@@ -9,17 +9,18 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import Select, bindparam, insert
+from sqlalchemy import bindparam, insert
 from sqlalchemy import select as sa_select
 from sqlmodel import Session, SQLModel, col, func, or_, select, update
 
 from cloud import tables
-from cloud.registry import candidates, downloads, intents
+from cloud.registry import candidates, downloads, imagelogins, intents
 from cloud.registry.intents import Admission, Intent, Target, desired_for
 from cloud.services import Change, mark
 from runtime import messages
 from runtime.digests import Digest
 from runtime.errors import InvalidError
+from runtime.imagelogins import ImageLogins
 from runtime.messages import Capture, Desired, ModuleSpec
 from runtime.topics import DeviceId
 
@@ -127,19 +128,19 @@ def recompute(
     """
     devices = None if devices is None else list(devices)
     wishes, fleet = active(session, devices), _fleet(session)
+    logins = imagelogins.every(session)
     new, newer = list[dict[str, Any]](), list[dict[str, Any]]()
     for row in session.execute(_query(devices)):
         device, body = Target(row[0], row[1], row[2], revoked=row[3] is not None), row[5]
-        held = () if body is None else messages.decode(Desired, body.encode()).modules
-        modules = intents.desired_for(device, wishes, held)
-        if body is not None and modules == held:
+        held = None if body is None else messages.decode(Desired, body.encode())
+        modules = intents.desired_for(device, wishes, () if held is None else held.modules)
+        told = _logins(session, device, row[6], held, logins)
+        if held is not None and (modules, told) == (held.modules, held.image_logins):
             continue
-        generation = 1 if body is None else row[4] + 1
-        message = Desired(
-            device=device.id, generation=generation, issued_at=now, modules=modules, fleet=fleet
-        )
+        generation = 1 if held is None else row[4] + 1
+        message = Desired(device.id, generation, now, modules, fleet=fleet, image_logins=told)
         values = {"of": device.id, "newest": generation, "text": _written(message)}
-        (new if body is None else newer).append(values)
+        (new if held is None else newer).append(values)
     _write(session, new, newer)
     changed = ids(each["of"] for each in (*new, *newer))
     if changed:
@@ -147,16 +148,29 @@ def recompute(
     return changed
 
 
-def _query(devices: Sequence[DeviceId] | None) -> Select[*tuple[Any, ...]]:
+def _query(devices: Sequence[DeviceId] | None) -> Any:
     """Return a query for columns: an object for each row would take most of the time."""
     row, wanted = tables.Device, tables.Desired
-    columns = (row.id, row.labels, row.facts, row.revoked_at, wanted.generation, wanted.body)
-    query: Select[*tuple[Any, ...]] = (
+    told = (wanted.generation, wanted.body)
+    columns = (row.id, row.labels, row.facts, row.revoked_at, *told, row.certificate_serial)
+    query = (
         sa_select(*map(col, columns))
         .join_from(row, wanted, col(wanted.device) == col(row.id), isouter=True)
         .order_by(col(row.id))
     )
     return query if devices is None else query.where(col(row.id).in_(devices))
+
+
+def _logins(
+    session: Session,
+    device: Target,
+    certificate: str | None,
+    held: Desired | None,
+    logins: Sequence[tables.ImageLogin],
+) -> ImageLogins | None:
+    wanted = imagelogins.chosen(logins, device)
+    known = None if held is None else held.image_logins
+    return imagelogins.sealed(session, certificate, wanted, known)
 
 
 def _written(message: Desired) -> str:
@@ -202,7 +216,11 @@ def renew(session: Session, device: DeviceId, *, now: float, above: int = 0) -> 
         recompute(session, [device], now=now)
         return
     generation = max(row.generation, above) + 1
-    message = msgspec.structs.replace(_message(row), generation=generation, issued_at=now)
+    held, present = _message(row), session.get(tables.Device, device)
+    assert present is not None, "a desired row refers to it"
+    logins, serial = imagelogins.every(session), present.certificate_serial
+    told = _logins(session, target(present), serial, held, logins)
+    message = msgspec.structs.replace(held, generation=generation, issued_at=now, image_logins=told)
     row.generation, row.body = message.generation, messages.encode(message).decode()
     session.add(row)
     mark(session, Change.DESIRED)

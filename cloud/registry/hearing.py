@@ -98,9 +98,7 @@ def _load(session: Session, among: Collection[DeviceId]) -> dict[str, _Device]:
         row.reported_generation,
     ).where(row.id.in_(among), row.revoked_at.is_(None))
     found = session.connection().execute(query)
-    return {
-        each[0]: _Device(*each[:5], _reported(each[5]), each[6], each[7], each[8]) for each in found
-    }
+    return {row[0]: _Device(*(*row[:5], _reported(row[5]), *row[6:])) for row in found}
 
 
 def _reported(text: str | None) -> Reported | None:

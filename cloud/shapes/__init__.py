@@ -37,6 +37,7 @@ from cloud.shapes.devices import (
 from cloud.shapes.diffs import Diff, FileDiff, SignatureDiff, TensorDiff, UpdateCost
 from cloud.shapes.explaining import Claim, Explanation, ModuleAnswer, Obstacle, Plan, PlannedModule
 from cloud.shapes.history import Event, Health, Moment, Run
+from cloud.shapes.imagelogins import ImageLogin, NewImageLogin
 from cloud.shapes.keys import Key, KeyMade, NewKey
 from cloud.shapes.models import (
     Alias,
@@ -164,6 +165,7 @@ __all__ = [
     "FileDiff",
     "Garbage",
     "Health",
+    "ImageLogin",
     "Key",
     "KeyLimit",
     "KeyMade",
@@ -182,6 +184,7 @@ __all__ = [
     "NewCommand",
     "NewDeployment",
     "NewExport",
+    "NewImageLogin",
     "NewKey",
     "NewRollback",
     "NewScale",

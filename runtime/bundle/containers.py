@@ -6,12 +6,14 @@ Specified in docs/specs/containers.md.
 """
 
 import re
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
 from runtime.bundle import names
 from runtime.errors import InvalidError
+from runtime.imageregistry import names as imagenames
 
 Start = Literal["beside", "stop-then-start"]
 """Whether the version before runs on while this one is tried."""
@@ -33,8 +35,11 @@ _HIGHEST_PORT = 65_535
 _LONGEST_S = 86_400.0
 _DIGEST_FIX = (
     "name it by digest, as in registry.example/camera@sha256:… (`docker pull NAME:TAG` prints it):"
-    " a tag may be another image tomorrow"
+    " a tag may be another image tomorrow; `packhorse models push` resolves it without --no-resolve"
 )
+
+Pin = Callable[[str, str], str]
+"""Returns the digest, sha256:…, that an image named by tag has now; the second is its field."""
 
 
 class Port(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +96,8 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True):
     """In its group; the others reach it by this name."""
     image: str
     """NAME@sha256:…"""
+    tag: str = ""
+    """What the author wrote, NAME:TAG, where the digest was found for it: for people."""
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     environment: dict[str, str] = {}
@@ -133,6 +140,20 @@ def without_tag(image: str) -> str:
     return f"{head}{slash}{_TAG.sub('', last)}"
 
 
+def pinned(group: Group, pin: Pin) -> Group:
+    """Return a group whose images are all named by digest; raises what `pin` raises."""
+    return msgspec.structs.replace(
+        group, containers=tuple(_pinned(each, pin) for each in group.containers)
+    )
+
+
+def _pinned(each: Container, pin: Pin) -> Container:
+    if "@" in each.image:
+        return each
+    image = f"{imagenames.plain(each.image)}@{pin(each.image, f'containers.{each.name}.image')}"
+    return msgspec.structs.replace(each, image=image, tag=each.image)
+
+
 def in_order(group: Group) -> tuple[Container, ...]:
     """Return the containers, each behind those that it needs; raise InvalidError for a circle."""
     left, done = list(group.containers), list[Container]()
@@ -155,8 +176,8 @@ def require_for(kind: str, group: Group | None) -> None:
         require(group)
 
 
-def require(group: Group) -> None:
-    """Raise InvalidError unless an engine can be asked for all of this."""
+def require(group: Group, *, tags: bool = False) -> None:
+    """Raise InvalidError unless an engine can be asked for all of this; `tags`: or once pinned."""
     if not 0 < len(group.containers) <= MAX_CONTAINERS:
         count = len(group.containers)
         raise InvalidError("containers", count, f"give 1 to {MAX_CONTAINERS} containers")
@@ -164,7 +185,7 @@ def require(group: Group) -> None:
     if len(set(known)) != len(known):
         raise InvalidError("containers", known, "give each its own name")
     for each in group.containers:
-        _require_container(each, known)
+        _require_container(each, known, tags=tags)
         if each.ports and group.start == "beside":
             fix = (
                 "two versions cannot hold one port: write start: stop-then-start, or leave the"
@@ -183,11 +204,10 @@ def _require_each_port_once(group: Group) -> None:
             raise InvalidError("containers.ports.host", host, f"publish {protocol} {host} once")
 
 
-def _require_container(each: Container, known: list[str]) -> None:
+def _require_container(each: Container, known: list[str], *, tags: bool) -> None:
     names.require(each.name, "containers.name")
     field = f"containers.{each.name}"
-    if not _IMAGE.fullmatch(each.image):
-        raise InvalidError(f"{field}.image", each.image, _DIGEST_FIX)
+    _require_image(each, field, tags=tags)
     for need in each.needs:
         if need not in known:
             raise InvalidError(f"{field}.needs", need, f"the containers are {', '.join(known)}")
@@ -204,6 +224,15 @@ def _require_container(each: Container, known: list[str]) -> None:
     _require_places(each, field)
     _require_network(each, field)
     _require_limits(each, field)
+
+
+def _require_image(each: Container, field: str, *, tags: bool) -> None:
+    if tags and "@" not in each.image:
+        imagenames.parse(each.image, f"{field}.image")
+    elif not _IMAGE.fullmatch(each.image):
+        raise InvalidError(f"{field}.image", each.image, _DIGEST_FIX)
+    if each.tag:
+        imagenames.parse(each.tag, f"{field}.tag")
 
 
 def _require_places(each: Container, field: str) -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.containers import tunnel
 from runtime.containers.errors import AbsentError, EngineRefusedError, EngineUnreachableError
-from runtime.containers.specs import Address
+from runtime.containers.specs import Address, Credentials
 from runtime.errors import InvalidError
+from runtime.imageregistry.names import DOCKER_HUB
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -81,6 +82,21 @@ def explaining(what: str) -> Iterator[None]:
         raise EngineUnreachableError(f"{what}: {_innermost(error)}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise EngineUnreachableError(f"{what}: {_innermost(error)}") from error
+
+
+def configured_login(host: str) -> Credentials | None:
+    """Return who Docker's configuration of this user says that we are to an image registry.
+
+    None: nobody, or nobody whom we can be: an identity token is the engine's own matter.
+    """
+    from docker import auth  # noqa: PLC0415 - see above
+
+    with explaining(f"ask Docker's configuration about {host}"):
+        # Docker Hub has another name there, which the package knows.
+        found = auth.load_config().resolve_authconfig(None if host == DOCKER_HUB else host) or {}
+    name, password = found.get("username") or found.get("Username"), found.get("password")
+    password = password or found.get("Password")
+    return Credentials(str(name), str(password)) if name and password else None
 
 
 def _client(

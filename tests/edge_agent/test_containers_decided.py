@@ -6,15 +6,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edge_agent import fleetlogins
 from edge_agent.containers import door, judging, logins, permits, plan
 from edge_agent.containers.judging import Standing, Streak
-from edge_agent.containers.logins import Login, Logins
+from edge_agent.containers.logins import Logins
 from edge_agent.containers.permits import Permits
 from edge_agent.containers.plan import Origin
 from runtime.bundle.containers import Container, Group, Health, Port, Volume
 from runtime.containers.specs import Bind, ContainerSeen, Mount
 from runtime.digests import Digest
 from runtime.errors import InvalidError
+from runtime.imagelogins import Login
+from runtime.imageregistry import names
 
 IMAGE = "127.0.0.1:5000/camera@sha256:" + "0" * 64
 ORIGIN = Origin("dev-a", "camera", Digest("b" * 64), "camera:3")
@@ -176,6 +179,27 @@ def test_logins_are_kept_for_the_agent_alone(tmp_path: Path) -> None:
         kept.of(IMAGE)
 
 
+def test_a_devices_own_login_comes_before_the_fleets_and_the_fix_says_whose_it_is(
+    tmp_path: Path,
+) -> None:
+    kept, host = Logins(tmp_path), names.host(IMAGE)
+    fleets = tmp_path / fleetlogins.NAME
+    fleets.write_text(
+        f'{{"made": "1", "logins": {{"{host}": {{"username": "f", "password": "x"}}}}}}'
+    )
+    fleets.chmod(0o600)
+
+    assert getattr(kept.of(IMAGE), "username", "") == "f"
+    assert kept.fix(IMAGE).endswith(f"`packhorse image-logins set {host}`")
+    assert "the fleet's login" in kept.fix(IMAGE)
+    kept.write(host, Login("own", "y"))
+    assert getattr(kept.of(IMAGE), "username", "") == "own"
+    assert f"packhorse-agent registry-login {host}" in kept.fix(IMAGE)
+    kept.write(host, None)
+    fleets.chmod(0o644)
+    assert kept.of(IMAGE) is None, "what others may read is not believed"
+
+
 def test_a_damaged_file_of_logins_is_named_without_its_content(tmp_path: Path) -> None:
     path = tmp_path / logins.NAME
     path.write_bytes(b'{"a": "sesame')
@@ -185,20 +209,6 @@ def test_a_damaged_file_of_logins_is_named_without_its_content(tmp_path: Path) -
         Logins(tmp_path).read()
 
     assert "sesame" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("image", "host"),
-    [
-        ("camera@x", "docker.io"),
-        ("library/camera@x", "docker.io"),
-        ("localhost/camera@x", "localhost"),
-        ("registry.example/a/b@x", "registry.example"),
-        ("registry.example:5000/a@x", "registry.example:5000"),
-    ],
-)
-def test_the_host_of_an_image_is_what_stands_before_its_path(image: str, host: str) -> None:
-    assert logins.host(image) == host
 
 
 def test_dockers_socket_is_taken_before_podmans(tmp_path: Path) -> None:

@@ -298,12 +298,15 @@ def test_a_registry_with_a_password_is_asked_again_until_the_login_is_right_2(
         image = smallimages.make(engine, guarded, known, versions=("2",))["2"]
         bundle = box.bundle("one", shell("exec sleep 600"), image=image)
         box.want(bundle)
-        box.until(lambda: "no basic auth credentials" in box.told().reason, "nobody is let in")
+        box.until(lambda: "lets in only who logs in" in box.told().reason, "nobody is let in")
         assert box.told().retrying
         assert f"registry-login {HOST}:{guarded.port}` on the device" in box.told().reason
 
         login(box, guarded.port, "wrong")
-        box.until(lambda: "authentication required" in box.told().reason, "a wrong one is not")
+        box.until(
+            lambda: f"refuses the login of {known.username}" in box.told().reason,
+            "a wrong one is not",
+        )
         login(box, guarded.port, known.password)
 
         box.device.until_running(bundle, name=box.module)

@@ -101,6 +101,18 @@ def test_a_digest_decides_whatever_tag_stands_beside_it() -> None:
     assert group(text).containers[0].image == IMAGE
 
 
+def test_a_tag_alone_is_read_and_refused_unless_its_digest_is_found() -> None:
+    tagged = group(f"{HEAD}container: {{image: 'registry.example/camera:1'}}")
+
+    with pytest.raises(InvalidError, match="another image tomorrow") as caught:
+        containers.require(tagged)
+    assert caught.value.field == "containers.main.image"
+    pinned = containers.pinned(tagged, lambda _image, _field: DIGEST)
+    containers.require(pinned)
+    found = (pinned.containers[0].image, pinned.containers[0].tag)
+    assert found == (f"registry.example/camera@{DIGEST}", "registry.example/camera:1")
+
+
 CIRCLE = f"""{HEAD}containers:
   a: {{image: '{IMAGE}', needs: [b]}}
   b: {{image: '{IMAGE}', needs: [a]}}"""
@@ -110,7 +122,6 @@ CIRCLE = f"""{HEAD}containers:
     ("text", "field", "fix"),
     [
         (HEAD, "container", "write container: for one"),
-        (f"{HEAD}container: {{image: 'camera:1'}}", "containers.main.image", "another image tomor"),
         (one("ports: [{host: 80, port: 80}]"), "containers.main.ports", "stop-then-start"),
         (one("ports: ['80:80']"), "container.ports[0]", "keys with values"),
         (one("privileged: true"), "container.privileged", "the keys here are image"),
