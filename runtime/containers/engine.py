@@ -54,6 +54,13 @@ class Engine(Places):
             stream.close()
         self._client.close()
 
+    def version(self) -> str:
+        """Return what it is, and which: for people."""
+        with explaining("ask for the engine's version"):
+            told = self._api.version()
+        parts = told.get("Components") or ({},)
+        return f"{parts[0].get('Name') or 'engine'} {told.get('Version') or '?'}"
+
     def create(self, name: str, spec: ContainerSpec) -> str:
         """Make a container, not started; return its id."""
         with explaining(f"make container {name}"):

@@ -204,14 +204,15 @@ def test_the_host_of_an_image_is_what_stands_before_its_path(image: str, host: s
 def test_dockers_socket_is_taken_before_podmans(tmp_path: Path) -> None:
     runtime = tmp_path / "run"
     (runtime / "podman").mkdir(parents=True)
-    podman, docker = runtime / "podman/podman.sock", tmp_path / "docker.sock"
+    podman, docker = runtime / "podman/podman.sock", tmp_path / "var/run/docker.sock"
     environment = {"XDG_RUNTIME_DIR": str(runtime)}
 
-    assert door.default_url(environment, docker=docker) == f"unix://{docker}", "for the error"
+    assert door.default_url(environment, root=tmp_path) == f"unix://{docker}", "for the error"
     podman.touch()
-    assert door.default_url(environment, docker=docker) == f"unix://{podman}"
+    assert door.default_url(environment, root=tmp_path) == f"unix://{podman}"
+    docker.parent.mkdir(parents=True)
     docker.touch()
-    assert door.default_url(environment, docker=docker) == f"unix://{docker}"
+    assert door.default_url(environment, root=tmp_path) == f"unix://{docker}"
 
 
 def test_a_group_travels_in_an_index_unchanged() -> None:

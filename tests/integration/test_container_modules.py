@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.containers import plan
+from edge_agent.doctor import examine
+from edge_agent.doctor.findings import Level
 from runtime import operations
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
@@ -232,6 +235,17 @@ def test_a_group_changes_together_and_each_waits_for_what_it_needs(box: Box) -> 
     box.want(broken)
     assert "container db ended with code 4" in box.failed(broken)
     assert len(box.running(two)) == 2
+
+
+def test_the_doctor_says_which_engine_the_agent_uses(
+    engine_rig: engines.Rig, tmp_path: Path
+) -> None:
+    (tmp_path / "agent.toml").write_text(f'engine_url = "{engine_rig.url}"\n')
+    found = examine.examine(tmp_path, environment={})
+    (told,) = (each for each in found.findings if each.area == "containers")
+
+    assert told.level is Level.OK
+    assert re.fullmatch(rf"Engine \d+\S+ at {engine_rig.url}", told.text)
 
 
 def test_a_module_that_is_removed_leaves_no_container_no_network_and_no_image_17(
