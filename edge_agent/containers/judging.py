@@ -6,6 +6,7 @@ good when    health over HTTP                      `Streak` of the agent's own q
 """
 
 import enum
+from collections.abc import Iterable
 
 import msgspec
 
@@ -31,9 +32,11 @@ class Verdict(msgspec.Struct, frozen=True):
     """Of one that has failed: why. Of one that is not good yet: what is waited for."""
     final: bool = False
     """It broke a limit of its own bundle: it would again."""
+    serves: bool = False
+    """It does its work, as far as can be told: one without a health check does from its start."""
 
 
-GOOD = Verdict(Standing.GOOD)
+GOOD = Verdict(Standing.GOOD, serves=True)
 
 
 class Streak(msgspec.Struct, frozen=True):
@@ -76,6 +79,11 @@ def judge(
     return _stopped(each, seen)
 
 
+def waiting(verdicts: Iterable[Verdict]) -> str:
+    """Return what those wait for that are not good yet."""
+    return "; ".join(one.text for one in verdicts if one.standing is Standing.NOT_YET)
+
+
 def _stopped(each: Container, seen: ContainerSeen) -> Verdict:
     if seen.oom_killed:
         limit = "" if each.memory_mb is None else f" ({each.memory_mb} MiB: resources.memory_mb)"
@@ -102,7 +110,9 @@ def _health(
         return _failed(each, f"is unhealthy{_tail(said)}")
     if good:
         return GOOD
-    return Verdict(Standing.NOT_YET, f"container {each.name} is not good yet{_tail(said)}")
+    unasked = streak is None and not seen.health
+    text = f"container {each.name} is not good yet{_tail(said)}"
+    return Verdict(Standing.NOT_YET, text, serves=unasked)
 
 
 def _failed(each: Container, text: str, *, final: bool = False) -> Verdict:

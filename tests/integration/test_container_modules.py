@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,10 +78,10 @@ def test_a_version_that_holds_a_port_stops_the_old_one_first_and_gives_way_if_it
 ) -> None:
     port = free_port()
     ports = f"\nports: [{{host: {port}, port: 8080}}]\nhealth: {{http: {{port: 8080, path: %s}}"
-    ports += ", interval_s: 0.1, retries: 2, start_s: 0}"
-    one = box.bundle("one", server("one") + ports % "/", top=STOP_THEN_START)
-    two = box.bundle("two", server("two") + ports % "/", top=STOP_THEN_START)
-    sick = box.bundle("sick", server("sick") + ports % "/sick", top=STOP_THEN_START)
+    ports += ", interval_s: 0.1, retries: 20, start_s: %d}"
+    one = box.bundle("one", server("one") + ports % ("/", 30), top=STOP_THEN_START)
+    two = box.bundle("two", server("two") + ports % ("/", 30), top=STOP_THEN_START)
+    sick = box.bundle("sick", server("sick") + ports % ("/sick", 0), top=STOP_THEN_START)
     box.run(one)
     assert ask(port) == "one"
 
@@ -138,13 +139,18 @@ def test_containers_outlive_the_agent_and_the_next_one_takes_them_over(box: Box)
 
 def test_an_agent_that_is_killed_while_it_tries_a_version_starts_nothing_twice(box: Box) -> None:
     one = box.bundle("one", shell("exec sleep 600"), top=STOP_THEN_START)
-    two = box.bundle("two", shell("exec sleep 600"), top="start: stop-then-start\ntrial_s: 2\n")
+    two = box.bundle("two", shell("exec sleep 600"), top="start: stop-then-start\ntrial_s: 3\n")
     two.joinpath("bundle.yaml").write_text(
         two.joinpath("bundle.yaml").read_text().replace("trial_s: 0.5\n", "")
     )
     box.run(one)
     box.want(two)
-    box.until(lambda: bool(box.running(two)), "the new one is being tried")
+    waits = "container main is not good yet: it must run for 3 s; one:1 is stopped while this one"
+    box.until(lambda: waits in box.told().reason, "it is being tried")
+    told = box.told()
+    assert (told.phase, told.running) == (Phase.CHECKING, None), "nothing runs meanwhile"
+    assert told.since > time.time() - 60
+    box.until(lambda: bool(box.running(two)), "the new one is up")
 
     box.device.kill()
     box.device.start()
