@@ -14,6 +14,7 @@ from runtime.bundle.containers import Container, Health
 from runtime.containers.specs import ContainerSeen
 
 MAX_SAID_CHARS = 300
+_KILLED = 137
 
 
 class Standing(enum.Enum):
@@ -91,10 +92,17 @@ def _stopped(each: Container, seen: ContainerSeen) -> Verdict:
     if seen.state in {"exited", "dead"}:
         if each.restart == "on-failure" and seen.exit_code == 0 and not seen.error:
             return GOOD
-        return _failed(each, f"ended with code {seen.exit_code}{_tail(seen.error)}")
+        return _failed(each, f"ended with code {_code(each, seen)}{_tail(seen.error)}")
     if seen.state == "paused":
         return Verdict(Standing.NOT_YET, f"container {each.name} was paused by somebody else")
     return Verdict(Standing.NOT_YET, f"container {each.name} is {seen.state}")
+
+
+def _code(each: Container, seen: ContainerSeen) -> str:
+    if seen.exit_code != _KILLED or each.memory_mb is None:
+        return str(seen.exit_code)
+    # Not every engine tells when it was one of several processes that outgrew the limit.
+    return f"{_KILLED} (killed: perhaps resources.memory_mb {each.memory_mb} is too little)"
 
 
 def _health(

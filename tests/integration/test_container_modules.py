@@ -4,7 +4,10 @@ import contextlib
 import gzip
 import http.client
 import json
+import os
 import re
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -39,7 +42,12 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def box(engine_rig: engines.Rig, engine: Engine, images: dict[str, str]) -> Iterator[Box]:
     with agents.device() as device:
         made = Box(device, engine, images)
-        device.start(engine_url=engine_rig.url)
+        (device.directory / "srv").mkdir()
+        device.start(
+            engine_url=engine_rig.url,
+            container_roots=[str(device.directory / "srv")],
+            container_devices=["/dev/*"],
+        )
         yield made
         device.kill()
         made.clear()
@@ -241,6 +249,127 @@ def test_a_group_changes_together_and_each_waits_for_what_it_needs(box: Box) -> 
     box.want(broken)
     assert "container db ended with code 4" in box.failed(broken)
     assert len(box.running(two)) == 2
+
+
+def test_a_group_of_which_one_fails_late_goes_back_as_a_whole(box: Box) -> None:
+    port = free_port()
+    one = box.bundle("one", "", write=published(box, port, "alpha", "exec sleep 600"))
+    two = box.bundle("two", "", write=published(box, port, "beta", "sleep 1; echo no ink; exit 5"))
+    box.run(one)
+    before = {each.id for each in box.running(one)}
+    assert ask(port) == "alpha"
+
+    box.want(two)
+
+    assert "container b ended with code 5; it said last: no ink" in box.failed(two)
+    box.until(lambda: ask(port) == "alpha", "both of the old ones are back")
+    box.until(lambda: {each.id for each in box.containers()} == before, "no new one is left")
+    box.until(lambda: len(box.running(one)) == 2, "both run")
+    assert len(box.engine.networks({plan.MODULE: box.module})) == 1
+
+
+def published(box: Box, port: int, word: str, script: str) -> str:
+    """Return a group of a server, which is good at once, and of one that needs it."""
+    return f"""start: stop-then-start
+trial_s: 5
+containers:
+  a:
+    image: {box.images["1"]}
+    command: [perl, -e, {json.dumps(smallimages.SERVER)}]
+    environment: {{WORD: {word}}}
+    ports: [{{host: {port}, port: 8080}}]
+    health: {{http: {{port: 8080}}, interval_s: 0.1}}
+    stop_s: 0
+  b:
+    image: {box.images["1"]}
+    {shell(script)}
+    needs: [a]
+    stop_s: 0
+"""
+
+
+def test_what_a_device_cannot_give_is_named_with_a_fix_and_the_old_version_runs_on(
+    box: Box,
+) -> None:
+    one = box.bundle("one", shell("exec sleep 600"))
+    box.run(one)
+    srv = box.device.directory / "srv"
+    told = []
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        for name, top, text in (
+            ("port", STOP_THEN_START, f"ports: [{{host: {port}, port: 80}}]"),
+            ("device", "", "devices: [/dev/video77]"),
+            ("path", "", f"volumes: [{{host: {srv}/none, path: /a}}]"),
+            ("program", "", "command: [nosuch]"),
+            ("user", "", "user: eve"),
+            ("memory", "trial_s: 9\n", f"{shell(HUNGRY)}\nresources: {{memory_mb: 32}}"),
+        ):
+            bad = box.bundle(name, text, top=top)
+            box.want(bad)
+            told.append(box.failed(bad))
+
+    wanted = (
+        f"containers.main.ports.host: '{port}' is not accepted: another program of",
+        "containers.main.devices: '/dev/video77' is not accepted: this device has none",
+        f"containers.main.volumes.host: '{srv}/none' is not accepted: this device has no",
+        "containers.main.command: 'nosuch' is not accepted: the image has no such program",
+        "containers.main.user: 'eve' is not accepted: the image has no such user",
+        "it used more memory than it may (32 MiB: resources.memory_mb)",
+    )
+    assert [text in said for text, said in zip(wanted, told, strict=True)] == [True] * 6, told
+    box.until(
+        lambda: [seen.running for seen in box.containers()] == [True], "one is left, and runs"
+    )
+    assert len(box.running(one)) == 1
+
+
+HUNGRY = """exec perl -e 'my @a; push @a, "x" x 1000000 while 1'"""
+
+
+def test_a_container_has_its_device_its_limits_and_its_volumes(box: Box) -> None:
+    """A device that every machine has, but no container unless it is given it."""
+    node = Path(f"/dev/packhorse-{box.module}")
+    script = (
+        "echo written > %s && cat %s; echo here > /data/a; echo there > /cache/b; exec sleep 600"
+    )
+    text = (
+        shell(script.replace("%s", str(node)))
+        + f"\ndevices: [{node}]\nresources: {{memory_mb: 48, cpu: 0.5}}\n"
+        + "volumes: [{name: data, path: /data}, {name: cache, path: /cache, keep: false}]"
+    )
+    os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    try:
+        one = box.bundle("one", text)
+        box.run(one)
+    finally:
+        node.unlink()
+    seen = box.running(one)[0]
+    assert (seen.memory_mb, seen.cpu) == (48, 0.5)
+    assert box.engine.tail(seen.id, 9) == (), "what was written to the null device is gone"
+    data, cache = (plan.volume(box.origin, name) for name in ("data", "cache"))
+    assert box.engine.read_files(seen.id, "/data") == {"a": b"here\n"}
+    assert box.engine.read_files(seen.id, "/cache") == {"b": b"there\n"}
+
+    two = box.bundle("two", text.replace("there", "again").replace(f"devices: [{node}]", ""))
+    box.run(two)
+    assert set(box.volumes()) == {data, cache}, "versions share them"
+    box.device.want_all()
+    box.until(lambda: set(box.volumes()) == {data}, "data stays, the cache goes with the module")
+
+
+def test_a_container_that_has_done_its_work_is_not_started_again(box: Box) -> None:
+    done = box.bundle("done", shell("echo done") + "\nrestart: on-failure")
+    box.run(done)
+    (before,) = box.containers()
+
+    box.device.kill()
+    box.device.start()
+    box.device.until_running(done, name=box.module)
+
+    (after,) = box.containers()
+    assert (after.id, after.state, after.started_at) == (before.id, "exited", before.started_at)
+    assert box.told().restarts == 0
 
 
 def test_the_doctor_says_which_engine_the_agent_uses(

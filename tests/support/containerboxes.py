@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.containers import plan
+from edge_agent.containers.plan import Origin
 from runtime.bundle.build import build
 from runtime.containers.engine import Engine
 from runtime.containers.specs import ContainerSeen
+from runtime.digests import Digest
 from runtime.messages import ModuleReport, Phase
 from tests.support import smallimages
 from tests.support.agents import Device
@@ -49,6 +51,15 @@ class Box:
         """Return what there is of this module."""
         return list(self.engine.containers({plan.MODULE: self.module}))
 
+    @property
+    def origin(self) -> Origin:
+        """Whose its volumes are."""
+        return Origin("dev-a", self.module, Digest("0" * 64), "")
+
+    def volumes(self) -> dict[str, dict[str, str]]:
+        """Return the labels of this module's volumes, by name."""
+        return self.engine.volumes({plan.MODULE: self.module})
+
     def running(self, bundle: Path) -> list[ContainerSeen]:
         """Return what runs of a bundle."""
         digest = build(bundle).digest
@@ -82,3 +93,5 @@ class Box:
             self.engine.remove(seen.id)
         for network in self.engine.networks({plan.MODULE: self.module}):
             self.engine.remove_network(network)
+        for volume in self.volumes():
+            self.engine.remove_volume(volume)
