@@ -25,7 +25,14 @@ class Box:
         self.module = f"m{next(_NUMBERS)}-{device.directory.name[-6:].lower().replace('_', 'x')}"
 
     def bundle(
-        self, name: str, text: str, *, top: str = "", image: str | None = None, write: str = ""
+        self,
+        name: str,
+        text: str,
+        *,
+        top: str = "",
+        trial_s: float = 0.5,
+        image: str | None = None,
+        write: str = "",
     ) -> Path:
         """Write a bundle; `write` instead of one container's text is the whole of it."""
         place = smallimages.write(
@@ -33,6 +40,7 @@ class Box:
             name=f"{self.module}-{name}",
             text=text,
             top=top,
+            trial_s=trial_s,
             image=image or self.images["1"],
         )
         if write:
@@ -82,10 +90,16 @@ class Box:
     def failed(self, bundle: Path) -> str:
         """Wait until a bundle is refused; return why."""
         digest = build(bundle).digest
-        self.until(
-            lambda: self.told().phase is Phase.FAILED and self.told().bundle == digest, "it failed"
-        )
-        return self.told().reason
+        said: list[str] = []
+
+        def failed() -> bool:
+            told = self.told()  # once: the next may speak of another bundle
+            if told.phase is Phase.FAILED and told.bundle == digest:
+                said.append(told.reason)
+            return bool(said)
+
+        self.until(failed, "it failed")
+        return said[0]
 
     def clear(self) -> None:
         """Leave nothing on the engine."""

@@ -13,6 +13,7 @@ PACKAGES = {
     "docker-registry": "docker-registry",
     "dockerd": "docker.io",
     "iptables": "iptables",
+    "podman": "podman netavark aardvark-dns",
     "setsid": "util-linux",
     "mosquitto": "mosquitto",
     "moto_server": "moto[server] (a wheel)",
