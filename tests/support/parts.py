@@ -10,6 +10,7 @@ import pytest
 
 PACKAGES = {
     "debootstrap": "debootstrap",
+    "docker": "docker.io",
     "docker-registry": "docker-registry",
     "dockerd": "docker.io",
     "iptables": "iptables",
