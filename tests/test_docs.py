@@ -32,6 +32,7 @@ OTHER_PROGRAMS = {
     "grep",
     "jobs",
     "kill",
+    "mkdir",
     "packhorse/bin/pip",
     "pip",
     "python",
