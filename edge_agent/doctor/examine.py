@@ -35,7 +35,7 @@ def examine(
         machine.memory(root),
         machine.time_of_day(at),
         machine.inference(root),
-        machine.containers(root, known),
+        machine.containers(root, known, configured.engine_url),
         *machine.service(data, root),
         *reach.look(data, at),
     ]

@@ -64,6 +64,8 @@ class Volume(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str = ""
     """A path on the device, where its settings allow it."""
     read_only: bool = False
+    keep: bool = True
+    """Whether a volume of the module outlives the module on a device."""
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -194,6 +196,7 @@ def require(group: Group, *, tags: bool = False) -> None:
             raise InvalidError(f"containers.{each.name}.ports", each.ports[0].host, fix)
     _within("trial_s", group.trial_s, 0.1, _LONGEST_S)
     _require_each_port_once(group)
+    _require_one_mind(group)
     in_order(group)
 
 
@@ -202,6 +205,15 @@ def _require_each_port_once(group: Group) -> None:
     for protocol, host in taken:
         if taken.count((protocol, host)) > 1:
             raise InvalidError("containers.ports.host", host, f"publish {protocol} {host} once")
+
+
+def _require_one_mind(group: Group) -> None:
+    """Raise InvalidError if two containers say different things of whether a volume stays."""
+    said: dict[str, bool] = {}
+    for volume in (one for each in group.containers for one in each.volumes if one.name):
+        if said.setdefault(volume.name, volume.keep) != volume.keep:
+            fix = "write the same keep: wherever this volume is mounted"
+            raise InvalidError("containers.volumes.keep", volume.name, fix)
 
 
 def _require_container(each: Container, known: list[str], *, tags: bool) -> None:
@@ -250,6 +262,9 @@ def _require_places(each: Container, field: str) -> None:
             raise InvalidError(f"{field}.volumes", volume.path, "write name: or host:, one of them")
         if volume.name:
             names.require(volume.name, f"{field}.volumes.name")
+        elif not volume.keep:
+            fix = "a path of the device is never removed: leave keep out"
+            raise InvalidError(f"{field}.volumes.keep", volume.host, fix)
 
 
 def _require_network(each: Container, field: str) -> None:

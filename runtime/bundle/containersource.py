@@ -75,7 +75,7 @@ def _container(own: Fields, name: str) -> Container:
 
 
 _PORT = ("port", "host", "address", "protocol")
-_VOLUME = ("path", "name", "host", "read_only")
+_VOLUME = ("path", "name", "host", "read_only", "keep")
 
 
 def _port(own: Fields) -> Port:
@@ -92,6 +92,7 @@ def _volume(own: Fields) -> Volume:
         name=own.text("name") or None,
         host=own.text("host") or None,
         read_only=own.flag("read_only"),
+        keep=own.flag("keep"),
     )
     return Volume(path=own.text("path", required=True), **given)
 

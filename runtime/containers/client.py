@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
 _CONNECT_S = 10.0
-_ABSENT, _SERVER_FAILED = 404, 500
+_ABSENT, _CONFLICT, _SERVER_FAILED = 404, 409, 500
+_IMPROPER = "container state improper"
+"""So Podman says what Docker says by a status."""
 
 
 class Client:
@@ -76,6 +78,8 @@ def explaining(what: str) -> Iterator[None]:
         # An answer that breaks off has no response.
         status = getattr(error.response, "status_code", _SERVER_FAILED)
         said = " ".join(str(error.explanation or error).split())
+        if said.endswith(_IMPROPER):
+            status = _CONFLICT
         kind = AbsentError if status == _ABSENT else EngineRefusedError
         raise kind(what, status=status, said=said) from error
     except docker.errors.DockerException as error:

@@ -37,7 +37,7 @@ def container(spec: ContainerSpec) -> dict[str, Any]:
         "Healthcheck": None if spec.probe is None else _probe(spec.probe),
     }
     body |= {name: value for name, value in optional.items() if value is not None}
-    if not spec.network.startswith("container:") and spec.network != "none":
+    if not spec.network.startswith("container:") and spec.network not in {"none", "host"}:
         endpoint = {"Aliases": list(spec.aliases)}
         body["NetworkingConfig"] = {"EndpointsConfig": {spec.network: endpoint}}
     return body

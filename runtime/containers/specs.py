@@ -186,6 +186,14 @@ class EngineSeen:
 
 
 @dataclass(frozen=True)
+class Abilities:
+    """What an engine would leave out without a word if it cannot do it."""
+
+    limits_memory: bool
+    gives_gpus: bool
+
+
+@dataclass(frozen=True)
 class ImageSeen:
     """An image that is there."""
 

@@ -132,6 +132,11 @@ CIRCLE = f"""{HEAD}containers:
         (one("read_only: 'no'"), "container.read_only", "true or false"),
         (one("devices: [/etc/passwd]"), "containers.main.devices", "below /dev"),
         (one("volumes: [{path: /a}]"), "containers.main.volumes", "name: or host:"),
+        (
+            one("volumes: [{path: /a, host: /b, keep: false}]"),
+            "containers.main.volumes.keep",
+            "never removed",
+        ),
         (one("volumes: [{path: /a/../b, name: x}]"), "containers.main", "absolute path"),
         (one("volumes: [{path: /tmp, name: x}]"), "containers.main.volumes", "one thing at each"),
         (one("capabilities: [ALL]"), "containers.main.capabilities", "none that means all"),

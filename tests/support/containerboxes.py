@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.containers import plan
+from edge_agent.containers.plan import Origin
 from runtime.bundle.build import build
 from runtime.containers.engine import Engine
 from runtime.containers.specs import ContainerSeen
+from runtime.digests import Digest
 from runtime.messages import ModuleReport, Phase
 from tests.support import smallimages
 from tests.support.agents import Device
@@ -23,7 +25,14 @@ class Box:
         self.module = f"m{next(_NUMBERS)}-{device.directory.name[-6:].lower().replace('_', 'x')}"
 
     def bundle(
-        self, name: str, text: str, *, top: str = "", image: str | None = None, write: str = ""
+        self,
+        name: str,
+        text: str,
+        *,
+        top: str = "",
+        trial_s: float = 0.5,
+        image: str | None = None,
+        write: str = "",
     ) -> Path:
         """Write a bundle; `write` instead of one container's text is the whole of it."""
         place = smallimages.write(
@@ -31,6 +40,7 @@ class Box:
             name=f"{self.module}-{name}",
             text=text,
             top=top,
+            trial_s=trial_s,
             image=image or self.images["1"],
         )
         if write:
@@ -48,6 +58,15 @@ class Box:
     def containers(self) -> list[ContainerSeen]:
         """Return what there is of this module."""
         return list(self.engine.containers({plan.MODULE: self.module}))
+
+    @property
+    def origin(self) -> Origin:
+        """Whose its volumes are."""
+        return Origin("dev-a", self.module, Digest("0" * 64), "")
+
+    def volumes(self) -> dict[str, dict[str, str]]:
+        """Return the labels of this module's volumes, by name."""
+        return self.engine.volumes({plan.MODULE: self.module})
 
     def running(self, bundle: Path) -> list[ContainerSeen]:
         """Return what runs of a bundle."""
@@ -71,10 +90,16 @@ class Box:
     def failed(self, bundle: Path) -> str:
         """Wait until a bundle is refused; return why."""
         digest = build(bundle).digest
-        self.until(
-            lambda: self.told().phase is Phase.FAILED and self.told().bundle == digest, "it failed"
-        )
-        return self.told().reason
+        said: list[str] = []
+
+        def failed() -> bool:
+            told = self.told()  # once: the next may speak of another bundle
+            if told.phase is Phase.FAILED and told.bundle == digest:
+                said.append(told.reason)
+            return bool(said)
+
+        self.until(failed, "it failed")
+        return said[0]
 
     def clear(self) -> None:
         """Leave nothing on the engine."""
@@ -82,3 +107,5 @@ class Box:
             self.engine.remove(seen.id)
         for network in self.engine.networks({plan.MODULE: self.module}):
             self.engine.remove_network(network)
+        for volume in self.volumes():
+            self.engine.remove_volume(volume)

@@ -130,15 +130,20 @@ class _Local(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def place() -> Rig:
+    """Return the engine that this clone's tests share, whether or not it runs."""
+    name = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    return Rig(Path(tempfile.gettempdir()) / f"packhorse-docker-{name}")
+
+
 @contextlib.contextmanager
 def shared() -> Iterator[Rig]:
     """Give the engine that this clone's tests share, with the base image in it."""
     parts.require_root("to run dockerd")
     for program in ("dockerd", "iptables", "debootstrap"):
         parts.require(program)
-    name = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
-    directory = Path(tempfile.gettempdir()) / f"packhorse-docker-{name}"
-    rig, users = Rig(directory), directory / "users"
+    rig = place()
+    directory, users = rig.directory, rig.directory / "users"
     users.mkdir(parents=True, exist_ok=True)
     mine = users / str(os.getpid())
     with _locked(directory):
