@@ -89,9 +89,9 @@ def containers(root: Path, environment: Mapping[str, str]) -> Finding:
         sockets.insert(0, Path(host.removeprefix("unix://")))
     refused = ""
     for path in sockets:
-        if not path.exists():
-            continue
         try:
+            if not path.exists():
+                continue
             return ok("containers", f"{_engine(path)} at {path}")
         except PermissionError:
             refused = f"{path} may not be used by user {os.geteuid()}"

@@ -38,10 +38,10 @@ def require_possible(wish: Wish, *, start: bool, root: Path = Path("/")) -> None
     for group in wish.groups:
         if group not in known:
             raise InvalidError("group", group, "name a group of this system (`getent group`)")
-    closed = closed_to_others(Path(wish.command[0]))
-    if closed is not None:
-        fix = f"make the environment elsewhere, such as /opt/packhorse: {closed} is closed"
-        raise InvalidError("program", wish.command[0], f"{fix} to user {wish.user}")
+    for program in (Path(wish.command[0]), *wish.readable):
+        if (closed := closed_to_others(program)) is not None:
+            fix = f"make the environment elsewhere, such as /opt/packhorse: {closed} is closed"
+            raise InvalidError("program", str(program), f"{fix} to user {wish.user}")
     if start and not any((wish.data / name).exists() for name in RUNNABLE):
         raise HostError(
             f"{wish.data} is not enrolled: run `packhorse-agent enrol --data {wish.data}` first,"

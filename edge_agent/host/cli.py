@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -111,6 +112,7 @@ def _install(chosen: argparse.Namespace) -> int:
         groups=tuple(chosen.group),
         memory=chosen.memory_max,
         writable=mine,
+        readable=(Path(sys.executable).resolve(),),
     )
     unit.check(wish)
     if chosen.root == install.ROOT:

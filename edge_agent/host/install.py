@@ -116,7 +116,7 @@ def _last_words() -> str:
     """Return what the service said last, on one line."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(
-            ["journalctl", "--unit", unit.NAME, "--lines", "3", "--output", "cat", "--no-pager"],
+            ["journalctl", "--unit", unit.NAME, "--lines", "5", "--output", "cat", "--no-pager"],
             capture_output=True, text=True, timeout=PROGRAM_S, check=False,
         )  # fmt: skip
         return " / ".join(line for line in done.stdout.splitlines() if line.strip())

@@ -81,10 +81,16 @@ def test_a_device_boots_and_infers_without_a_network_and_is_started_again_for_ev
     assert {"StartLimitIntervalSec=0", "Restart=always", "Type=notify"} <= set(text.splitlines())
 
 
-def test_a_program_at_home_can_be_read_and_not_written() -> None:
-    text = unit.render(Wish(("/home/pi/venv/bin/packhorse-agent", "run"), DATA))
-
-    assert "ProtectHome=read-only" in text
+@pytest.mark.parametrize(
+    "wish",
+    [
+        Wish(("/home/pi/venv/bin/packhorse-agent", "run"), DATA),
+        Wish(TRUE, DATA, readable=(Path("/root/.pyenv/bin/python"),)),
+    ],
+    ids=["program", "its Python"],
+)
+def test_a_program_at_home_can_be_read_and_not_written(wish: Wish) -> None:
+    assert "ProtectHome=read-only" in unit.render(wish)
 
 
 @pytest.mark.parametrize(
