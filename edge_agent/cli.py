@@ -4,7 +4,9 @@ Exit codes: 0 done, 1 it did not work, 2 it cannot work as asked, 3 no agent is 
 """
 
 import argparse
+import contextlib
 import os
+import pwd
 import re
 import sys
 from collections.abc import Sequence
@@ -33,11 +35,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, BAD_INPUT)
     except NotRunningError as error:
         return _fail(error, NOT_RUNNING)
+    except PermissionError as error:
+        return _fail(_forbidden(error), FAILED)
     except (PackhorseError, OSError) as error:
         return _fail(error, FAILED)
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _forbidden(error: PermissionError) -> PackhorseError:
+    """Return what to do about a file that this user may not use."""
+    path = Path(os.fsdecode(error.filename or "."))
+    there = next((each for each in (path, *path.absolute().parents) if _is_there(each)), Path("/"))
+    uid = there.stat().st_uid
+    with contextlib.suppress(KeyError):
+        owner = pwd.getpwuid(uid).pw_name
+        return PackhorseError(f"{path}: not for this user: run it as {owner}, or with sudo")
+    return PackhorseError(f"{path}: not for this user: run it as user {uid}, or with sudo")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def _fail(error: Exception, code: int) -> int:

@@ -49,7 +49,7 @@ class Journal:
             except FileNotFoundError:
                 continue
             except (InvalidError, OSError) as error:
-                log.exception("journal cannot be read", extra={"path": str(path)})
+                log.error("journal cannot be read", extra={"path": str(path), "reason": str(error)})  # noqa: TRY400 - it is told
                 troubles.append(f"journal: {error}")
                 continue
             if path == self.path:

@@ -30,6 +30,8 @@ def infer(
         raise NotRunningError(
             f"no module {module} answers at {path}: see `packhorse-agent status`"
         ) from error
+    except PermissionError as error:
+        raise PermissionError(error.errno, error.strerror, str(path)) from error
     except (OSError, http.client.HTTPException) as error:
         raise LinkError(f"{path}: no answer: {error or type(error).__name__}") from error
     finally:

@@ -55,7 +55,10 @@ class StatusServer:
 
 
 def ask(run_directory: Path) -> Status:
-    """Return what the agent at work says; raise NotRunningError if there is none."""
+    """Return what the agent at work says; raise NotRunningError if there is none.
+
+    Raises PermissionError for who may not ask.
+    """
     path = run_directory / SOCKET_NAME
     answer = bytearray()
     try:
@@ -63,6 +66,8 @@ def ask(run_directory: Path) -> Status:
             while (data := asking.recv(65_536)) and len(answer) < MAX_BYTES:
                 answer += data
         return msgspec.json.decode(answer, type=Status)
+    except PermissionError as error:  # it may well run
+        raise PermissionError(error.errno, error.strerror, str(path)) from error
     except OSError as error:
         raise NotRunningError(f"no agent answers at {path}: {error.strerror or error}") from error
     except msgspec.DecodeError as error:

@@ -27,19 +27,32 @@ def examine(
     """Return what there is to say of the device whose agent's directory is `data`."""
     known = os.environ if environment is None else environment
     at = time.time() if now is None else now
-    configured, finding = _settings(data, known)
     found = [
         machine.python(),
-        finding,
-        *machine.disk(data, configured.reserve_mb),
         machine.memory(root),
         machine.time_of_day(at),
         machine.inference(root),
-        machine.containers(root, known, configured.engine_url),
-        *machine.service(data, root),
-        *reach.look(data, at),
     ]
-    return findings.report(found)
+    if _closed(data):
+        do = "run the doctor with sudo, or as the agent's own user"
+        said = f"{data} cannot be read by user {os.geteuid()}"
+        return findings.report([*found, machine.containers(root, known), broken("data", said, do)])
+    configured, finding = _settings(data, known)
+    found += [
+        machine.containers(root, known, configured.engine_url),
+        finding,
+        *machine.disk(data, configured.reserve_mb),
+    ]
+    return findings.report([*found, *machine.service(data, root), *reach.look(data, at)])
+
+
+def _closed(data: Path) -> bool:
+    """Say whether there is a directory that this user may not look into."""
+    try:
+        there = data.exists()
+    except PermissionError:
+        return True
+    return there and not os.access(data, os.R_OK | os.X_OK, effective_ids=True)
 
 
 def _settings(data: Path, environment: Mapping[str, str]) -> tuple[AgentSettings, Finding]:

@@ -20,6 +20,7 @@ from runtime.errors import InvalidError
 PYTHONS = ((3, 10), (3, 13))
 LEAST_MEMORY_MB, LEAST_FREE_MB = 400, 64
 ENGINE_S = 3.0
+ENGINE_FIX = "start the engine, or add the agent's user to its group (install --group docker)"
 UNIT = "packhorse-agent.service"
 UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
@@ -79,17 +80,19 @@ def memory(root: Path) -> Finding:
 
 def containers(root: Path, environment: Mapping[str, str], url: str = "") -> Finding:
     """Say whether the engine answers that the agent would use; `url` is its setting."""
-    place = url or door.default_url(environment, root=root)
-    if not url and not Path(place.removeprefix("unix://")).exists():
-        return ok("containers", "no engine here; only container modules need one")
     try:
+        place = url or door.default_url(environment, root=root)
+        if not url and not Path(place.removeprefix("unix://")).exists():
+            return ok("containers", "no engine here; only container modules need one")
         return ok("containers", f"{_engine(place)} at {place}")
     except (EngineError, InvalidError) as error:
         if url:
             do = "start that engine, or name another: engine_url in agent.toml"
             return broken("containers", f"engine_url: {error}", do)
-        do = "start the engine, or add the agent's user to its group (install --group docker)"
-        return warning("containers", str(error), do)
+        return warning("containers", str(error), ENGINE_FIX)
+    except PermissionError as error:
+        refused = f"{error.filename} may not be looked at by user {os.geteuid()}"
+        return warning("containers", refused, ENGINE_FIX)
 
 
 def _engine(url: str) -> str:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -64,6 +65,8 @@ def _source(chosen: argparse.Namespace, wanted: str) -> "Source":
     if chosen.index:
         options += ["--index-url", chosen.index]
     if chosen.find_links:
+        if not chosen.find_links.is_dir():
+            raise InvalidError("find-links", str(chosen.find_links), "name a directory of wheels")
         options += ["--no-index", "--find-links", str(chosen.find_links.absolute())]
     if chosen.no_deps:
         options += ["--no-deps"]
@@ -94,15 +97,13 @@ def _update(chosen: argparse.Namespace) -> int:
 
 
 def _install(chosen: argparse.Namespace) -> int:
-    from edge_agent.host import install, update  # noqa: PLC0415 - each command loads what it needs
+    from edge_agent.host import checks, install, unit, update  # noqa: PLC0415 - each command loads what it needs
     from edge_agent.host.unit import Wish  # noqa: PLC0415 - as above
 
     if chosen.self_update and not chosen.slots:
         raise InvalidError("self-update", True, "give --slots too: there is nothing to change")
-    command, directory = install.this_command(), update.directory_of(chosen.data)
-    if chosen.slots:
-        update.first(directory, _source(chosen, chosen.slots))
-        command = update.command(directory)
+    directory, found = update.directory_of(chosen.data), []
+    command = update.command(directory) if chosen.slots else install.this_command()
     mine = (directory if chosen.self_update else directory / "state",) if chosen.slots else ()
     wish = Wish(
         command=command,
@@ -111,9 +112,22 @@ def _install(chosen: argparse.Namespace) -> int:
         groups=tuple(chosen.group),
         memory=chosen.memory_max,
         writable=mine,
+        readable=(Path(sys.executable).resolve(),),
     )
-    _print(install.install(wish, root=chosen.root, start=not chosen.no_start))
+    unit.check(wish)
+    if chosen.root == install.ROOT:
+        checks.require_possible(wish, start=not chosen.no_start)
+    if chosen.slots:
+        found = [_filled(update.first(directory, _source(chosen, chosen.slots)), chosen.slots)]
+    _print([*found, *install.install(wish, root=chosen.root, start=not chosen.no_start)])
     return 0
+
+
+def _filled(version: str, wanted: str) -> str:
+    """Return what to say of the version that is in the slots."""
+    if wanted == version or f"packhorse-{version}-" in wanted:
+        return f"version {version} is in its slot"
+    return f"kept version {version}: `packhorse-agent update {wanted}` tries another one"
 
 
 def _uninstall(chosen: argparse.Namespace) -> int:

@@ -143,7 +143,7 @@ def run(argv: Sequence[str], timeout_s: float) -> str:
     try:
         done = subprocess.run(
             list(argv), capture_output=True, text=True, timeout=timeout_s, check=False,
-            env=environment, cwd="/",
+            env=environment, cwd="/", umask=0o022,  # people shall be able to run it too
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"{argv[0]}: {error}") from error

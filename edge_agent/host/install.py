@@ -3,6 +3,7 @@
 Below another root than / only files are written, for images that are being built.
 """
 
+import contextlib
 import pwd
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 from edge_agent.errors import HostError
-from edge_agent.host import unit
+from edge_agent.host import checks, unit
 from edge_agent.host.unit import Wish
 from runtime import files
 
@@ -48,13 +49,18 @@ def install(wish: Wish, *, root: Path = ROOT, start: bool = True) -> list[str]:
     if not start:
         return [*done, f"start it with `systemctl enable --now {unit.NAME}`"]
     _run("systemctl", "enable", unit.NAME)
-    _run("systemctl", "restart", unit.NAME)
+    try:
+        _run("systemctl", "restart", unit.NAME)
+    except HostError as error:
+        raise HostError(f"{unit.NAME} does not start: {_last_words() or error}") from error
     return [*done, f"{unit.NAME} is enabled and at work: see `journalctl -u {unit.NAME}`"]
 
 
 def uninstall(*, root: Path = ROOT) -> list[str]:
     """Stop the service and remove what `install` wrote; data and user stay."""
     done: list[str] = []
+    if root == ROOT:
+        checks.require_root("uninstall")
     if root == ROOT and (root / UNIT).exists():
         _run("systemctl", "disable", "--now", unit.NAME)
         done.append(f"stopped {unit.NAME}")
@@ -104,6 +110,17 @@ def _give(wish: Wish) -> None:
         for path in (top, *top.rglob("*")):
             if not path.is_symlink():
                 shutil.chown(path, wish.user, wish.user)
+
+
+def _last_words() -> str:
+    """Return what the service said last, on one line."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            ["journalctl", "--unit", unit.NAME, "--lines", "5", "--output", "cat", "--no-pager"],
+            capture_output=True, text=True, timeout=PROGRAM_S, check=False,
+        )  # fmt: skip
+        return " / ".join(line for line in done.stdout.splitlines() if line.strip())
+    return ""
 
 
 def _run(*argv: str) -> None:

@@ -36,6 +36,8 @@ class Wish:
     """What agent and models may use together."""
     writable: tuple[Path, ...] = ()
     """Further directories that it may write."""
+    readable: tuple[Path, ...] = ()
+    """What else it runs, wherever links lead: the Python behind the program."""
 
 
 def check(wish: Wish) -> None:
@@ -56,7 +58,7 @@ def check(wish: Wish) -> None:
 def render(wish: Wish) -> str:
     """Return the unit; raise InvalidError for a wish that makes none."""
     check(wish)
-    home = [str(path) for path in (wish.data, Path(wish.command[0])) if _is_at_home(path)]
+    home = any(map(_is_at_home, (wish.data, Path(wish.command[0]), *wish.readable)))
     lines = [
         "# Written by `packhorse-agent install`; put changes into a drop-in (systemctl edit).",
         "[Unit]",

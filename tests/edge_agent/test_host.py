@@ -1,17 +1,27 @@
 """The systemd unit: what systemd itself says of it, and what is written where."""
 
+import contextlib
+import dataclasses
+import os
 import re
+import shutil
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent import cli
-from edge_agent.host import install, unit
+from edge_agent.doctor import examine
+from edge_agent.doctor.findings import Level
+from edge_agent.host import checks, install, unit, update
 from edge_agent.host.unit import Wish
-from runtime.errors import InvalidError
+from runtime.errors import InvalidError, PackhorseError
 from tests.support import parts
 
 TRUE = ("/bin/true", "run")
@@ -71,10 +81,16 @@ def test_a_device_boots_and_infers_without_a_network_and_is_started_again_for_ev
     assert {"StartLimitIntervalSec=0", "Restart=always", "Type=notify"} <= set(text.splitlines())
 
 
-def test_a_program_at_home_can_be_read_and_not_written() -> None:
-    text = unit.render(Wish(("/home/pi/venv/bin/packhorse-agent", "run"), DATA))
-
-    assert "ProtectHome=read-only" in text
+@pytest.mark.parametrize(
+    "wish",
+    [
+        Wish(("/home/pi/venv/bin/packhorse-agent", "run"), DATA),
+        Wish(TRUE, DATA, readable=(Path("/root/.pyenv/bin/python"),)),
+    ],
+    ids=["program", "its Python"],
+)
+def test_a_program_at_home_can_be_read_and_not_written(wish: Wish) -> None:
+    assert "ProtectHome=read-only" in unit.render(wish)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +166,7 @@ def test_a_user_that_is_none_is_told_on_one_line(
         (["update"], 2, "name a wheel, or a version"),
         (["update", "1.0; rm"], 2, "write a version"),
         (["update", "1.0"], 1, "install --slots VERSION"),
+        (["update", "1.0", "--find-links", "/nowhere"], 2, "name a directory of wheels"),
         (["install", "--self-update"], 2, "give --slots too"),
     ],
 )
@@ -158,6 +175,114 @@ def test_an_update_that_cannot_be_is_told_on_one_line(
 ) -> None:
     assert cli.main([*arguments, "--data", str(tmp_path / "data")]) == code
     assert words in capsys.readouterr().err
+
+
+NOBODY = 65_534
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user who may nothing, as far as files go."""
+    parts.require_root("becomes another user")
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status"], "run it as root, or with sudo"),
+        (["status", "--json"], "run it as root, or with sudo"),
+        (["predict", "scale", "QUESTION"], "run it as root, or with sudo"),
+        (["run"], "run it as root, or with sudo"),
+        (["update", "1.0"], "run it as root, or with sudo"),
+        (["install"], "run it as root (sudo)"),
+        (["uninstall"], "run it as root (sudo)"),
+    ],
+)
+def test_who_may_not_is_told_who_may_on_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    """Not that no agent runs, and no traceback."""
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    place.chmod(0o755)
+    question, data = place / "question.json", place / "data"
+    question.write_text("{}")
+    (data / "run").mkdir(parents=True)
+    update.directory_of(data).mkdir()
+    (data / "journal.json").write_text("{}")
+    data.chmod(0o700)
+    told = [str(question) if each == "QUESTION" else each for each in arguments]
+    cli.main([*told, "--data", str(tmp_path / "none")])  # what it loads, nobody could not
+    capsys.readouterr()
+    with nobody():
+        code = cli.main([*told, "--data", str(data)])
+    shutil.rmtree(place)
+
+    said = capsys.readouterr().err
+    assert code == 1
+    assert len(said.splitlines()) == 1, said
+    assert words in said
+
+
+def test_the_doctor_says_whose_rights_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    examine.examine(data)
+    monkeypatch.setattr(sys, "path", [])  # this Python may lie where nobody may look
+    with nobody():
+        found = examine.examine(data)
+
+    (told,) = [each for each in found.findings if each.area == "data"]
+    assert told.level is Level.BROKEN
+    assert "sudo" in told.do
+
+
+def booted(tmp_path: Path) -> Path:
+    (tmp_path / checks.BOOTED).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "packhorse-agent enrol --data"),
+        ({"groups": ("no-such-group-here",)}, "name a group of this system"),
+        ({"command": ("CLOSED/agent", "run")}, "make the environment elsewhere"),
+    ],
+)
+def test_a_service_that_could_not_start_is_not_installed(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    parts.require_root("installs as root")
+    (tmp_path / "closed").mkdir(mode=0o700)
+    (tmp_path / "closed" / "agent").touch(mode=0o755)
+    if "command" in change:
+        change = {"command": (str(tmp_path / "closed" / "agent"), "run")}
+    wish = dataclasses.replace(Wish(TRUE, tmp_path / "data"), **change)
+
+    with pytest.raises(PackhorseError, match=words):
+        checks.require_possible(wish, start=True, root=booted(tmp_path / "root"))
+
+
+def test_without_systemd_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.require_root("installs as root")
+    monkeypatch.setattr(checks, "BOOTED", "run/systemd/none")
+    written: list[object] = []
+    monkeypatch.setattr(install, "_write", lambda *given: written.append(given))
+    code = cli.main(["install", "--data", str(tmp_path / "data")])
+
+    assert (code, written) == (1, [])
+    assert "systemd is not at work here" in capsys.readouterr().err
 
 
 def test_a_service_with_slots_may_count_its_starts_and_change_no_code() -> None:
