@@ -22,7 +22,7 @@ for version in 3.10 3.13; do
     touch "$venv/installed"
   fi
   echo "== $("$venv/bin/python" --version)"
-  "$venv/bin/python" -m pytest tests/runtime tests/edge_agent -m "not slow" \
+  TMPDIR=$(scripts/find-scratch) "$venv/bin/python" -m pytest tests/runtime tests/edge_agent -m "not slow" \
     -n "${TEST_WORKERS:-auto}" --dist worksteal --junitxml "build/reports/matrix-$version.xml" ||
     failed+=("$version")
 done
