@@ -3,8 +3,11 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # The demo, the tests and the agents start programs of the virtual environment by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Many tests wait for processes that they started: three of them keep two cores busy.
-TEST_WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
+# Where the environment says so, no process keeps what it compiles: each would compile all of ours.
+unexport PYTHONDONTWRITEBYTECODE
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+# Many tests wait for processes that they started: two of them to a core keep it busy.
+TEST_WORKERS ?= $(shell echo $$(($(CORES) * 2)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -27,12 +30,12 @@ demo: setup ## show the whole loop on this machine, in under a minute
 
 test: setup parts ## run every test
 	@mkdir -p build/reports
-	python -m pytest -n $(TEST_WORKERS) --dist worksteal --junitxml build/reports/tests.xml $(ARGS)
+	TMPDIR=$$(scripts/find-scratch) python -m pytest -n $(TEST_WORKERS) --dist worksteal --junitxml build/reports/tests.xml $(ARGS)
 
 check: setup ## formatting, lint, types, import contracts
 	ruff format --check .
 	ruff check .
-	mypy
+	mypy --num-workers $(CORES)
 	mypy scripts/*.py
 	@set -e; for example in examples/*/; do mypy "$$example"; done
 	lint-imports
