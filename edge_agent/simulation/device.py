@@ -165,7 +165,7 @@ class Device:
     def _cut(self) -> None:
         if self.faults.over:
             return
-        if self._life is not None:
+        if self._life is not None and self._life.radio.connected:
             self.faults.happened(simulated.CUT)
             self._life.radio.cut()
         self._again(self.faults.next_cut_s(), self._cut)

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 from runtime import simulated
 
-CUT_EVERY_S = (4.0, 15.0)
-OFF_ON_SHARE = 60.0
-OFF_ON_S = 300.0 / OFF_ON_SHARE
-"""Five minutes off, five minutes on, in a sixtieth of the time."""
+SHARE = 60.0
+"""Lines break in a sixtieth of the time that they really take."""
+CUT_EVERY_S = (240.0 / SHARE, 900.0 / SHARE)
+OFF_ON_S = 300.0 / SHARE
 REBOOT_EVERY_S = (6.0, 20.0)
 DOWN_S = (0.5, 2.0)
 STORM_DOWN_S = 2.0
@@ -110,7 +110,7 @@ class Faults:
     @property
     def hurry(self) -> float:
         """How many times as fast as real waits for a connection have to be, to fit the faults."""
-        return OFF_ON_SHARE if simulated.OFF_ON in self.profiles else 1.0
+        return SHARE if self.profiles & {simulated.CUT, simulated.OFF_ON} else 1.0
 
     def next_switch_s(self) -> float | None:
         """Return after how long the network first goes; None: never."""

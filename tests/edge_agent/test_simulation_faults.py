@@ -92,7 +92,8 @@ def test_a_clock_that_jumps_is_wrong_by_years_and_goes_on_evenly() -> None:
     assert 0 <= clock.monotonic() - before < 60.0
 
 
-def test_who_has_five_minutes_of_network_and_five_without_has_them_in_a_sixtieth() -> None:
+def test_lines_that_break_do_so_in_a_sixtieth_of_the_time_and_so_devices_wait() -> None:
     assert faults.OFF_ON_S == 5.0
-    assert made(simulated.OFF_ON).hurry == 60.0
-    assert made(simulated.CUT).hurry == 1.0
+    assert faults.CUT_EVERY_S == (4.0, 15.0)
+    assert made(simulated.OFF_ON).hurry == made(simulated.CUT).hurry == 60.0
+    assert made(simulated.REBOOT).hurry == 1.0
