@@ -37,7 +37,9 @@ def plan(
 def _print_plan(found: "shapes.Plan") -> None:
     presences = ", ".join(f"{count} {name}" for name, count in sorted(found.by_presence.items()))
     output.result(f"{found.name}: {found.devices} devices ({presences or 'none match'})")
-    output.result(f"waves: {', '.join(map(str, found.waves))}")
+    *named, rest = found.waves  # the last takes the devices that none of the document's took
+    waves = [*named, rest] if rest or not named else named
+    output.result(f"waves: {', '.join(map(str, waves))}")
     for each in found.modules:
         encodings = ", ".join(
             f"{output.size(count)} {name}" for name, count in each.bytes_by_encoding.items()

@@ -73,10 +73,14 @@ def logs(
 
 def support(
     device: Id,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The new file, .tar.gz.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The new file; default: DEVICE-support.tar.gz."),
+    ] = None,
     timeout: Timeout = 120.0,
 ) -> None:
     """Fetch what somebody needs who is to help: settings without secrets, journal, vitals, logs."""
+    out = out or Path(f"{device}-support.tar.gz")
     if out.exists():
         raise InvalidError("out", str(out), "name a file that does not exist")
     with login.client() as registry:

@@ -38,7 +38,7 @@ def list_rollouts(
             each.id,
             each.name,
             each.state,
-            f"{each.wave + 1}/{each.waves} {each.step}",
+            _where(each, "{}/{} {}"),
             _counts(each),
             output.moment(each.created_at),
             each.reason,
@@ -168,9 +168,15 @@ def raise_unless_complete(detail: "shapes.RolloutDetail") -> None:
 def summary(detail: "shapes.RolloutDetail") -> str:
     """Return where a rollout is, in one line."""
     made = detail.rollout
-    text = f"{made.id}: {made.state}, wave {made.wave + 1} of {made.waves} {made.step}: "
+    where = ", ".join(filter(None, (made.state, _where(made, "wave {} of {} {}"))))
     reason = f" ({made.reason})" if made.reason else ""
-    return text + (_counts(made) or "no device matches yet") + reason
+    return f"{made.id}: {where}: {_counts(made) or 'no device matches yet'}{reason}"
+
+
+def _where(made: "shapes.Rollout", form: str) -> str:
+    """Return its wave, or nothing when no wave is under way."""
+    moving = made.state in {"running", "paused"}
+    return form.format(made.wave + 1, made.waves, made.step) if moving else ""
 
 
 def _counts(made: "shapes.Rollout") -> str:

@@ -122,7 +122,7 @@ def _wave(rollout: Rollout, scene: Scene, now: float) -> Iterator[Action]:
     chosen = _chosen(rollout, scene, wave)
     if chosen:
         if not _filled(rollout):
-            yield Enter(rollout.wave, Step.OPEN)
+            yield Enter(rollout.wave, Step.OPEN, filled=True)
         yield Assign(chosen, rollout.wave)
         return
     if rollout.wave in rollout.promoted:

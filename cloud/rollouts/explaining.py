@@ -1,6 +1,7 @@
 """Why a device runs what it runs, and what blocks the next. Unknown is never shown as healthy."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sqlmodel import Session, col, select
 
@@ -9,9 +10,23 @@ from cloud.registry import desired, devices, explain, intents
 from cloud.registry.explain import Presence
 from cloud.registry.intents import Contest, Intent, Target
 from cloud.rollouts import reasons
+from cloud.rollouts.state import FAILURES, Standing
 from cloud.services import Services
 from runtime.messages import ModuleReport, Phase
 from runtime.topics import DeviceId
+
+MOST_PAST = 3
+_UNDONE = [
+    standing.value
+    for standing in (
+        *FAILURES,
+        Standing.NOT_REACHED,
+        Standing.REVERTING,
+        Standing.REVERTED,
+        Standing.REVERT_UNSEEN,
+    )
+]
+"""Standings of devices that a rollout did not leave with what it brought."""
 
 
 def explanation(session: Session, services: Services, device: str) -> shapes.Explanation:
@@ -42,6 +57,31 @@ def _presence(row: tables.Device, heard: Presence, now: float) -> str:
         return "it has never connected"
     ago = explain.duration(max(0.0, now - row.last_seen))
     return f"last heard of {ago} ago" if heard is not Presence.ONLINE else f"heard {ago} ago"
+
+
+class _Standing(NamedTuple):
+    """Where a device is with a deployment."""
+
+    word: str
+    reason: str
+    since: float
+
+
+def _as_claim(
+    row: tables.Deployment, wish: Intent | None, at: _Standing, now: float
+) -> shapes.Claim:
+    """Return what a deployment says of a device; `wish` None: it wants nothing any more."""
+    return shapes.Claim(
+        deployment=row.id,
+        rollout=row.rollout,
+        name=row.name if wish is None else wish.called,
+        priority=row.priority if wish is None else wish.priority,
+        model=row.model,
+        version=row.version,
+        standing=at.word,
+        reason=at.reason,
+        age_s=max(0.0, now - at.since),
+    )
 
 
 class _Modules:
@@ -87,7 +127,10 @@ class _Modules:
                     verdict=verdict,
                     reason=reason,
                     age_s=self._row.reported_at and max(0.0, self._now - self._row.reported_at),
-                    claims=[self._claim(each, contests.get(name)) for each in claims],
+                    claims=[
+                        *(self._claim(each, contests.get(name)) for each in claims),
+                        *self._past(name, contests.get(name)),
+                    ],
                 )
             )
         return found
@@ -130,36 +173,27 @@ class _Modules:
 
     def _claim(self, wish: Intent, contest: Contest | None) -> shapes.Claim:
         row = self._rows[wish.spec.deployment]
-        standing, reason, since = self._standing(wish, contest, row)
-        return shapes.Claim(
-            deployment=row.id,
-            rollout=row.rollout,
-            name=wish.called,
-            priority=wish.priority,
-            model=row.model,
-            version=row.version,
-            standing=standing,
-            reason=reason,
-            age_s=max(0.0, self._now - since),
-        )
+        return _as_claim(row, wish, self._standing(wish, contest, row), self._now)
 
-    def _standing(
-        self, wish: Intent, contest: Contest | None, row: tables.Deployment
-    ) -> tuple[str, str, float]:
+    def _standing(self, wish: Intent, contest: Contest | None, row: tables.Deployment) -> _Standing:
         if not wish.admits(self._target):
             member = self._standings.get(row.rollout or "")
             blocked = self._blocked(row.rollout or "")
             if member is None:
-                return "waiting", "; ".join(["it has joined", *blocked]), row.created_at
+                return _Standing("waiting", "; ".join(["it has joined", *blocked]), row.created_at)
             why = [member.reason] if member.reason else blocked
-            return member.standing, "; ".join(why) or "its wave has not come", member.since
+            return _Standing(
+                member.standing, "; ".join(why) or "its wave has not come", member.since
+            )
         leaders: Sequence[Intent] = () if contest is None else contest.leaders
         if wish not in leaders:
             ruling = ", ".join(each.spec.deployment for each in leaders)
-            return "outdone", f"by {ruling}: a higher priority, or newer", row.created_at
+            return _Standing("outdone", f"by {ruling}: a higher priority, or newer", row.created_at)
         if len(leaders) > 1:
-            return "conflict", "the device keeps what it has until somebody decides", row.created_at
-        return "decides", "the highest priority, the newest of its name", row.created_at
+            return _Standing(
+                "conflict", "the device keeps what it has until somebody decides", row.created_at
+            )
+        return _Standing("decides", "the highest priority, the newest of its name", row.created_at)
 
     def _blocked(self, rollout: str) -> list[str]:
         found = self._session.exec(
@@ -170,6 +204,25 @@ class _Modules:
         lease_s = self._services.settings.lease_s
         told = reasons.blocked(self._session, found, lease_s=lease_s, now=self._now)
         return [f"the rollout is {found.state}", *told]
+
+    def _past(self, name: str, contest: Contest | None) -> list[shapes.Claim]:
+        """Return why what was tried since the one that decides now did not stay here."""
+        winner = None if contest is None else contest.winner
+        after = 0 if winner is None else winner.sequence
+        row, member = tables.Deployment, tables.RolloutDevice
+        query = (
+            select(row, member)
+            .join(member, col(member.rollout) == col(row.rollout))
+            .where(member.device == self._row.id, row.module == name)
+            .where(col(row.sequence) > after, col(member.standing).in_(_UNDONE))
+            .where(col(row.id).not_in(list(self._rows)))
+            .order_by(col(row.sequence).desc())
+            .limit(MOST_PAST)
+        )
+        return [
+            _as_claim(each, None, _Standing(was.standing, was.reason, was.since), self._now)
+            for each, was in self._session.exec(query)
+        ]
 
     def _deployments(self) -> dict[str, tables.Deployment]:
         ids = [each.spec.deployment for each in self._wishes]

@@ -42,8 +42,12 @@ KINDS: Mapping[State, str] = {
 
 
 def get(session: Session, rollout: str) -> tables.Rollout:
-    """Return a rollout; raise NotFoundError if there is none."""
-    found = session.exec(select(tables.Rollout).where(tables.Rollout.id == rollout)).one_or_none()
+    """Return a rollout by its id, or the newest of a name; raise NotFoundError if there is none."""
+    row = tables.Rollout
+    found = session.exec(select(row).where(row.id == rollout)).one_or_none()
+    if found is None:
+        named = select(row).where(row.name == rollout).order_by(col(row.sequence).desc())
+        found = session.exec(named.limit(1)).one_or_none()
     if found is None:
         raise NotFoundError("rollout", rollout, "see `packhorse rollouts list`")
     return found
@@ -235,10 +239,10 @@ def _event(action: Action) -> tuple[str, dict[str, Any]]:
     match action:
         case Turn(state, reason):
             return KINDS[state], {"reason": reason}
-        case Enter(wave, step, reason):
+        case Enter(wave, step, reason, filled):
             what = {
                 Step.APPROVAL: "rollout.approval_needed",
-                Step.OPEN: "rollout.wave_started",
+                Step.OPEN: "rollout.wave_started" if filled else "",
                 Step.SOAKING: "rollout.wave_passed",
             }[step]
             return what, {"wave": wave, "reason": reason}

@@ -205,6 +205,8 @@ class Enter:
     wave: int
     step: Step
     reason: str = ""
+    filled: bool = False
+    """Whether it has got its first devices: its time begins then."""
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ def test_a_rollout_from_its_plan_to_its_end(
     rollout = run("deploy", "-f", "-").out.strip()
     assert "waits for approval" in run("rollouts", "show", rollout).out
     assert "wave 1: approved" in run("rollouts", "approve", rollout, "--note", "go").out
-    assert run("rollouts", "pause", rollout).out == f"{rollout}: paused\n"
+    name = run("rollouts", "show", rollout, "--json").json()["rollout"]["name"]
+    assert run("rollouts", "pause", name).out == f"{rollout}: paused\n"
     assert run("rollouts", "resume", rollout).out == f"{rollout}: running\n"
     engine.look()
     assert "not heard of" in run("rollouts", "show", rollout).out

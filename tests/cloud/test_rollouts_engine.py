@@ -205,6 +205,19 @@ def test_a_failing_canary_stops_it_and_every_device_is_on_the_old_version(
     kinds = [each["kind"] for each in told]
     assert kinds.count("rollout.device_ended") == 5 + 2
     assert kinds.count("rollout.revert_started") == kinds.count("rollout.reverted") == 1
+    assert kinds.count("rollout.wave_started") == 1
+
+    for name, standing in fleet.standings(rollout).items():
+        (module,) = plain.get(f"/api/v1/devices/{fleet.id(name)}/explanation")["modules"]
+        decides, past = module["claims"]
+        assert (decides["version"], decides["standing"]) == (1, "decides")
+        assert (past["version"], past["standing"], past["rollout"]) == (2, standing, rollout)
+        assert past["reason"]
+    fleet.refused = set()
+    fleet.deploy(model="m:2")
+    fleet.turn(4)
+    (module,) = plain.get(f"/api/v1/devices/{fleet.id(FLEET[0])}/explanation")["modules"]
+    assert {claim["standing"] for claim in module["claims"]} == {"outdone", "decides"}
 
 
 def test_devices_that_join_later_pass_the_same_gates(plain: Registry) -> None:

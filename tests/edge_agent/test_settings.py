@@ -42,6 +42,7 @@ def test_the_environment_stands_above_the_file(tmp_path: Path) -> None:
         ("zzz = 1", "zzz", "the settings are"),
         ("heartbeat_s = 0", "heartbeat_s", "> 0"),
         ("heartbeat_s = 'soon'", "heartbeat_s", "float"),
+        ("heartbeat_s = 604800", "heartbeat_s", "<= 86400"),
         ("log_level = 'loud'", "log_level", "loud"),
         ("http = {digits = 99999}", "http", "65535"),
         ("source_roots = ['data']", "source_roots", "absolute"),

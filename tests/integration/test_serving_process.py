@@ -43,6 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
         log=place / "log",
     )
     yield made
+    # Whichever of these tests this worker was given: something was predicted, and is captured.
+    assert made.ask("POST", INFER, {"inputs": [X]}, BEARER).status == 200
     assert made.stop() == 0
     assert "Traceback" not in made.log.read_text()
     captured = [path.suffix for path in (place / "capture").iterdir()]

@@ -9,6 +9,7 @@ Both kinds know each device by a certificate of the same authority, and offer th
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -34,13 +35,19 @@ from tests.support import parts
 HOST = "127.0.0.1"
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "mosquitto"
 PATIENCE_S = 20.0
+PORTS = range(10_000, 32_000)
 
 
 def free_port() -> int:
-    """Return a TCP port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that nothing listens on now, and that no connection is given by chance.
+
+    The system takes a client's own port, and port 0, from a range above these.
+    """
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def eventually(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
