@@ -103,13 +103,15 @@ def sealed(
     held: ImageLogins | None,
 ) -> ImageLogins | None:
     """Return logins as a device can read them: those that it `held`, if they are still these."""
-    certificate = session.get(tables.Certificate, device.certificate_serial) if wanted else None
-    if certificate is None:
+    if not wanted:
         return None
     named = "".join(f"{row.id}.{row.revision}," for row in wanted.values())
     made = hashlib.sha256(f"{device.certificate_serial}:{named}".encode()).hexdigest()[:16]
     if held is not None and held.made == made:
         return held
+    certificate = session.get(tables.Certificate, device.certificate_serial)
+    if certificate is None:
+        return None
     sealer = sealer_of(session)
     opened = {
         host: Login(
