@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runtime.bundle import containers
+from runtime.bundle import containerchecks, containers
 from runtime.bundle.containers import Container, Group, Health, Logs, Pin, Port, Volume
 from runtime.bundle.fields import Fields
 from runtime.errors import InvalidError
@@ -43,7 +43,7 @@ def read(top: Fields, kind: str, pin: Pin | None = None) -> Group | None:
         named = top.fields("containers", None)
         listed = tuple(_container(named.fields(name, _KEYS), name) for name in named.names())
     group = Group(listed, **_given(start=_choice(top, "start"), trial_s=_number(top, "trial_s")))
-    containers.require(group, tags=True)
+    containerchecks.require(group, tags=True)
     return group if pin is None else containers.pinned(group, pin)
 
 

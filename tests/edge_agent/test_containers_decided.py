@@ -12,7 +12,7 @@ from edge_agent.containers.judging import Standing, Streak
 from edge_agent.containers.logins import Logins
 from edge_agent.containers.permits import Permits
 from edge_agent.containers.plan import Origin
-from runtime.bundle import containers
+from runtime.bundle import containerchecks
 from runtime.bundle.containers import Container, Group, Health, Port, Volume
 from runtime.containers.errors import EngineRefusedError
 from runtime.containers.specs import Bind, ContainerSeen, Mount
@@ -83,7 +83,7 @@ def test_two_containers_say_the_same_of_a_volume_or_are_refused() -> None:
     group = Group(tuple(Container(f"c{i}", IMAGE, volumes=each) for i, each in enumerate(volumes)))
 
     with pytest.raises(InvalidError, match="write the same keep"):
-        containers.require(group)
+        containerchecks.require(group)
 
 
 @pytest.mark.parametrize(

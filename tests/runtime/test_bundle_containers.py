@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from runtime.bundle import containers
+from runtime.bundle import containerchecks, containers
 from runtime.bundle import index as bundle_index
 from runtime.bundle.containers import Container, Group, Health, Logs, Port, Volume
 from runtime.bundle.index import Index, Signature
@@ -105,10 +105,10 @@ def test_a_tag_alone_is_read_and_refused_unless_its_digest_is_found() -> None:
     tagged = group(f"{HEAD}container: {{image: 'registry.example/camera:1'}}")
 
     with pytest.raises(InvalidError, match="another image tomorrow") as caught:
-        containers.require(tagged)
+        containerchecks.require(tagged)
     assert caught.value.field == "containers.main.image"
     pinned = containers.pinned(tagged, lambda _image, _field: DIGEST)
-    containers.require(pinned)
+    containerchecks.require(pinned)
     found = (pinned.containers[0].image, pinned.containers[0].tag)
     assert found == (f"registry.example/camera@{DIGEST}", "registry.example/camera:1")
 
