@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import brokers, documents, engines, imageregistry, parts, processes
+from tests.support import (
+    brokers,
+    containerboxes,
+    documents,
+    engines,
+    imageregistry,
+    parts,
+    processes,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -36,6 +44,7 @@ def environment() -> Iterator[dict[str, str]]:
             place / "dev-1", registry, "dev-1", labels={"site": "lab"}, settings=settings
         )
         agent.enrol()
+        ending.callback(containerboxes.clear_shared, "station")
         ending.callback(agent.stop)
         agent.start()
         login = {"url": registry.url, "key": registry.key, "ca": registry.ca_pem}

@@ -3,7 +3,6 @@
 Once with a model in worker processes, once with a container on a Docker engine that all share.
 """
 
-import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from cloud.client import Client
 from edge_agent import enrol
 from edge_agent.containers import plan
 from runtime.containers.engine import Engine
-from runtime.containers.specs import Address, ContainerSeen
-from tests.support import engines, imageregistry, processes, scripts, smallimages
+from runtime.containers.specs import ContainerSeen
+from tests.support import containerboxes, engines, imageregistry, processes, scripts, smallimages
 from tests.support.processes import Agent, Registry, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -101,18 +100,7 @@ def fleet(registry: Registry) -> Iterator[list[Agent]]:
         finally:
             for agent in agents:
                 agent.stop()
-            clear(engines.place())
-
-
-def clear(rig: engines.Rig) -> None:
-    """Leave nothing on the engine, now that nobody starts it anew."""
-    if rig.pid is None:
-        return
-    with contextlib.closing(Engine(Address(rig.url))) as engine:
-        for seen in engine.containers({plan.MODULE: BOX}):
-            engine.remove(seen.id)
-        for network in engine.networks({plan.MODULE: BOX}):
-            engine.remove_network(network)
+            containerboxes.clear_shared(BOX)
 
 
 def ended(client: Client, rollout: str) -> shapes.RolloutDetail:

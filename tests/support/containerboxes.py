@@ -1,5 +1,6 @@
 """Devices that run containers: a real agent, and the engine that it uses."""
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,10 @@ from edge_agent.containers import plan
 from edge_agent.containers.plan import Origin
 from runtime.bundle.build import build
 from runtime.containers.engine import Engine
-from runtime.containers.specs import ContainerSeen
+from runtime.containers.specs import Address, ContainerSeen
 from runtime.digests import Digest
 from runtime.messages import ModuleReport, Phase
-from tests.support import smallimages
+from tests.support import engines, smallimages
 from tests.support.agents import Device
 
 _NUMBERS = itertools.count(1)
@@ -103,9 +104,24 @@ class Box:
 
     def clear(self) -> None:
         """Leave nothing on the engine."""
-        for seen in self.containers():
-            self.engine.remove(seen.id)
-        for network in self.engine.networks({plan.MODULE: self.module}):
-            self.engine.remove_network(network)
-        for volume in self.volumes():
-            self.engine.remove_volume(volume)
+        clear(self.engine, self.module)
+
+
+def clear(engine: Engine, module: str) -> None:
+    """Leave nothing of a module on an engine, once no agent starts it anew."""
+    labels = {plan.MODULE: module}
+    for seen in engine.containers(labels):
+        engine.remove(seen.id)
+    for network in engine.networks(labels):
+        engine.remove_network(network)
+    for volume in engine.volumes(labels):
+        engine.remove_volume(volume)
+
+
+def clear_shared(module: str) -> None:
+    """Do so on the engine that tests share, if it runs."""
+    rig = engines.place()
+    if rig.pid is None:
+        return
+    with contextlib.closing(Engine(Address(rig.url))) as engine:
+        clear(engine, module)
