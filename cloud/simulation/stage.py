@@ -20,7 +20,7 @@ from cloud.simulation.errors import SimulationError
 from runtime import children, files
 
 HOST = "127.0.0.1"
-START_S = 120.0
+START_S, TRIES = 120.0, 3
 STOP_S = 15.0
 POLL_S = 0.02
 LOOK_S = 0.04
@@ -50,6 +50,10 @@ class Stage:
 
     def start(self) -> Endpoints:
         """Return where it is once it answers; raise SimulationError."""
+        for _ in range(TRIES - 1):
+            # Another program may take a port between its being found free and its being bound.
+            with contextlib.suppress(SimulationError):
+                return self._start(0, 0)
         return self._start(0, 0)
 
     def restart(self) -> None:
