@@ -51,10 +51,18 @@ class Stage:
     def start(self) -> Endpoints:
         """Return where it is once it answers; raise SimulationError."""
         for _ in range(TRIES - 1):
-            # Another program may take a port between its being found free and its being bound.
-            with contextlib.suppress(SimulationError):
-                return self._start(0, 0)
+            if (found := self._try()) is not None:
+                return found
         return self._start(0, 0)
+
+    def _try(self) -> Endpoints | None:
+        """Return where it is; None: it has ended, so perhaps another program took its port."""
+        try:
+            return self._start(0, 0)
+        except SimulationError:
+            if self._child is None or self._child.poll() is None:
+                raise
+        return None
 
     def restart(self) -> None:
         """Kill the registry, with which its broker ends; start it at the same place."""
