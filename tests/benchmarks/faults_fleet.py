@@ -9,6 +9,7 @@ did; `connects per s` are the most that any blow to the whole fleet led to.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="names of rows, with commas between")
     chosen = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that nothing is left of what runs
+        signal.signal(number, signal.default_int_handler)
     only = set(filter(None, chosen.only.split(",")))
     bad = []
     say(COLUMNS)
