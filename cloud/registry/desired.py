@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, bindparam, insert
+from sqlalchemy import bindparam, insert
 from sqlalchemy import select as sa_select
 from sqlmodel import Session, SQLModel, col, func, or_, select, update
 
@@ -119,7 +119,7 @@ def recompute(
     """
     devices = None if devices is None else list(devices)
     wishes, fleet = active(session, devices), _fleet(session)
-    new, newer = [], []
+    new, newer = list[dict[str, Any]](), list[dict[str, Any]]()
     for row in session.execute(_query(devices)):
         device, body = Target(row[0], row[1], row[2], revoked=row[3] is not None), row[5]
         held = () if body is None else messages.decode(Desired, body.encode()).modules
@@ -139,7 +139,7 @@ def recompute(
     return changed
 
 
-def _query(devices: Sequence[DeviceId] | None) -> Select[Any]:
+def _query(devices: Sequence[DeviceId] | None) -> Any:
     """Return a query for columns: an object for each row would take most of the time."""
     row, wanted = tables.Device, tables.Desired
     columns = (row.id, row.labels, row.facts, row.revoked_at, wanted.generation, wanted.body)
@@ -166,7 +166,7 @@ def _write(
     session: Session, new: Sequence[dict[str, Any]], newer: Sequence[dict[str, Any]]
 ) -> None:
     table, connection = SQLModel.metadata.tables["desired"], session.connection()
-    values = {"generation": bindparam("newest"), "body": bindparam("text")}
+    values: dict[str, Any] = {"generation": bindparam("newest"), "body": bindparam("text")}
     if new:
         added = insert(table).values(device=bindparam("of"), published_generation=0, **values)
         connection.execute(added, new)

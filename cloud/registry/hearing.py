@@ -95,8 +95,13 @@ def _load(session: Session, among: Collection[DeviceId]) -> dict[str, _Device]:
         row.facts,
         row.reported_generation,
     ).where(row.id.in_(among), row.revoked_at.is_(None))
-    return {found.id: _Device(*found[:5], _reported(found[5]), *found[6:])
-            for found in session.connection().execute(query)}  # fmt: skip
+    return {found[0]: _device(found) for found in session.connection().execute(query)}
+
+
+def _device(row: Any) -> _Device:
+    device = _Device(*row[:5], _reported(row[5]), row[6])
+    device.facts, device.reported_generation = row[7], row[8]
+    return device
 
 
 def _reported(text: str | None) -> Reported | None:

@@ -167,7 +167,8 @@ class Ledger:
         sought = (device, module.name, running.bundle)
         for run in reversed(self._begun):
             if (run["device"], run["module"], run["bundle"]) == sought:
-                return run["deployment"]
+                known: str | None = run["deployment"]
+                return known
         row = tables.Run
         query = (
             select(row.deployment)
