@@ -99,9 +99,18 @@ def _load(session: Session, among: Collection[DeviceId]) -> dict[str, _Device]:
 
 
 def _device(row: Any) -> _Device:
-    device = _Device(*row[:5], _reported(row[5]), row[6])
-    device.facts, device.reported_generation = row[7], row[8]
-    return device
+    name, created_at, online, lease_s, last_seen, text, reported_at, facts, generation = row
+    return _Device(
+        id=name,
+        created_at=created_at,
+        online=online,
+        lease_s=lease_s,
+        last_seen=last_seen,
+        reported=_reported(text),
+        reported_at=reported_at,
+        facts=facts,
+        reported_generation=generation,
+    )
 
 
 def _reported(text: str | None) -> Reported | None:
