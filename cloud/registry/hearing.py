@@ -97,8 +97,22 @@ def _load(session: Session, among: Collection[DeviceId]) -> dict[str, _Device]:
         row.facts,
         row.reported_generation,
     ).where(row.id.in_(among), row.revoked_at.is_(None))
-    found = session.connection().execute(query)
-    return {row[0]: _Device(*(*row[:5], _reported(row[5]), *row[6:])) for row in found}
+    return {found[0]: _device(found) for found in session.connection().execute(query)}
+
+
+def _device(row: Any) -> _Device:
+    name, created_at, online, lease_s, last_seen, text, reported_at, facts, generation = row
+    return _Device(
+        id=name,
+        created_at=created_at,
+        online=online,
+        lease_s=lease_s,
+        last_seen=last_seen,
+        reported=_reported(text),
+        reported_at=reported_at,
+        facts=facts,
+        reported_generation=generation,
+    )
 
 
 def _reported(text: str | None) -> Reported | None:

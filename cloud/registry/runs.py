@@ -167,7 +167,8 @@ class Ledger:
         sought = (device, module.name, running.bundle)
         for run in reversed(self._begun):
             if (run["device"], run["module"], run["bundle"]) == sought:
-                return str(run["deployment"]) if run["deployment"] is not None else None
+                known: str | None = run["deployment"]
+                return known
         row = tables.Run
         query = (
             select(row.deployment)
