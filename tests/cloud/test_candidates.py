@@ -48,7 +48,7 @@ def test_a_device_is_told_of_the_candidate_and_may_download_it(registry: Registr
         (module,) = wanted.modules
         assert module.candidate is not None
         ask = FetchRequest("f", (module.candidate.bundle,), ("zstd",))
-        refusal = _refusal(session, DEVICE, ask, 0.0)
+        refusal = _refusal(session, DEVICE, ask)
 
     assert (module.version, module.candidate.version, module.candidate.mode) == (1, 2, Mode.CANARY)
     assert (module.candidate.fraction, module.candidate.gate.requests) == (0.25, 7)
