@@ -3,12 +3,15 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # The demo, the tests and the agents start programs of the virtual environment by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Many tests wait for processes that they started: three of them keep two cores busy.
-TEST_WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
+# Where the environment says so, no process keeps what it compiles: each would compile all of ours.
+unexport PYTHONDONTWRITEBYTECODE
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+# Many tests wait for processes that they started: two of them to a core keep it busy.
+TEST_WORKERS ?= $(shell echo $$(($(CORES) * 2)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check fix bench bench-delta bench-fleet bench-serve test-matrix reference protos arm64 clean
+.PHONY: help setup parts demo test check fix bench bench-delta bench-fleet faults-fleet faults-writes bench-serve test-matrix reference protos arm64 clean
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -27,12 +30,12 @@ demo: setup ## show the whole loop on this machine, in under a minute
 
 test: setup parts ## run every test
 	@mkdir -p build/reports
-	python -m pytest -n $(TEST_WORKERS) --dist worksteal --junitxml build/reports/tests.xml $(ARGS)
+	TMPDIR=$$(scripts/find-scratch) python -m pytest -n $(TEST_WORKERS) --dist worksteal --junitxml build/reports/tests.xml $(ARGS)
 
 check: setup ## formatting, lint, types, import contracts
 	ruff format --check .
 	ruff check .
-	mypy
+	mypy --num-workers $(CORES)
 	mypy scripts/*.py
 	@set -e; for example in examples/*/; do mypy "$$example"; done
 	lint-imports
@@ -61,6 +64,12 @@ bench-serve: setup ## measure the inference server against floors and other serv
 
 bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (15 minutes)
 	python tests/benchmarks/bench_fleet.py $(ARGS)
+
+faults-fleet: setup ## break 1,000 simulated devices in every way; nothing may be stuck or told twice (20 minutes)
+	python tests/benchmarks/faults_fleet.py $(ARGS)
+
+faults-writes: setup ## kill the agent at each of its durable writes, one after the other (30 minutes)
+	EVERY_WRITE=1 python -m pytest tests/faults/test_kill_writes.py $(ARGS)
 
 arm64: setup ## prove that a device with arm64 finds a wheel of everything (asks the package index)
 	python scripts/check_arm64_wheels.py $(ARGS)

@@ -22,6 +22,7 @@ from cloud.api import (
     exporting,
     garbage,
     history,
+    imagelogins,
     keys,
     models,
     public,
@@ -105,6 +106,7 @@ def _guarded() -> APIRouter:
         events,
         history,
         webhooks,
+        imagelogins,
     ):
         router.include_router(module.router)
 

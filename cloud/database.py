@@ -13,12 +13,14 @@ what is committed; readers get REPEATABLE READ. Row numbers (events) rise in the
 """
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import alembic.command
 import alembic.config
+import msgspec
 import psycopg
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -70,10 +72,18 @@ def open_engine(url: str) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
         hide_parameters=True,
+        json_serializer=_json,
     )
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _json(value: Any) -> str:
+    """Return what a JSON column holds; messages as they travel."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.json.encode(value).decode()
+    return json.dumps(value)
 
 
 def _parse(url: str) -> URL:
@@ -119,6 +129,7 @@ def _open_postgresql(url: URL) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
         hide_parameters=True,
+        json_serializer=_json,
         pool_timeout=BUSY_TIMEOUT_MS / 1000,
     )
     event.listen(engine, "connect", _set_up_postgresql)

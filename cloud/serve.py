@@ -5,6 +5,7 @@
     ingest, presence, responder, publisher   see cloud.messaging.wire
     deltas        makes encodings before devices ask: see cloud.deltas.maker
     gc            deletes blobs that nothing refers to: see cloud.storage.collect
+    turn          says whether what follows is this registry's to do: see cloud.turns
     webhooks      tells webhooks of events: see cloud.webhooks.sender
     rollouts      brings deployments to devices: see cloud.rollouts.engine
     services      takes care of services: see cloud.hosting.controller
@@ -18,11 +19,13 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import uvicorn
@@ -48,6 +51,7 @@ from cloud.storage.opening import open_store
 from cloud.trust import keys
 from cloud.trust.authority import Authority
 from cloud.trust.presign import Presigner
+from cloud.turns import Turn
 from cloud.webhooks.sender import Sender
 from cloud.webserver import WebServer
 from runtime import datalock, logs
@@ -113,12 +117,17 @@ class _Registry:
         # Without a public URL of its own, devices download from where they enrolled.
         base_url = settings.public_url or ""
         self._sender = Sender(self._services)
-        self._rollouts = Engine(self._services)
+        place = f"{socket.gethostname()}-{os.getpid()}"
+        self._rollouts = Engine(self._services, owner=f"{place}-{secrets.token_hex(4)}")
         self._maker = open_maker(self._services)
         opened.callback(self._maker.close)
         opened.callback(self._services.targets.close)
         self._controller = Controller(self._services, self._services.targets, self._maker)
-        self._wire = Wire(self._services, self._broker.login, self._crew, base_url=base_url)
+        self._turn = Turn(self._engine)
+        opened.callback(self._turn.part)
+        self._wire = Wire(
+            self._services, self._broker.login, self._crew, self._turn, base_url=base_url
+        )
         self._http = WebServer(self._http_config())
 
     def run(self) -> int:
@@ -147,11 +156,12 @@ class _Registry:
         self._wire.start()
         collector, interval_s = Collector(self._services), self._settings.gc_interval_s
         maker = Maker(self._services)
-        self._crew.start("deltas", lambda: maker.run(self._crew.stopping))
-        self._crew.start("gc", lambda: collector.every(interval_s, self._crew.stopping))
         self._crew.start("rollouts", lambda: self._rollouts.run(self._crew.stopping))
-        self._crew.start("services", lambda: self._controller.run(self._crew.stopping))
-        self._crew.start("webhooks", lambda: self._sender.run(self._crew.stopping))
+        self._crew.start("turn", lambda: self._turn.run(self._crew.stopping))
+        self._in_turn("deltas", maker.run)
+        self._in_turn("gc", lambda stopping: collector.every(interval_s, stopping))
+        self._in_turn("services", self._controller.run)
+        self._in_turn("webhooks", self._sender.run)
         self._crew.start("http", lambda: self._http.run(sockets=[self._socket]))
         deadline = time.monotonic() + CONNECT_S
         pause = threading.Event()
@@ -168,6 +178,10 @@ class _Registry:
                 http_port=self._socket.getsockname()[1],
             ),
         )
+
+    def _in_turn(self, name: str, duty: Callable[[threading.Event], object]) -> None:
+        """Start a duty that only one registry of a database may do."""
+        self._crew.start(name, lambda: self._turn.then(duty, self._crew.stopping))
 
     def _stop(self) -> None:
         self._http.should_exit = True

@@ -55,6 +55,16 @@ MAX_VERIFYING = 4
 """Requests that verify services at once: each keeps arrays in memory."""
 
 
+_SEALER = "packhorse_sealer"
+
+
+def sealer_of(session: Session) -> Sealer:
+    """Return what seals the secrets that a session of `Services.transaction` keeps."""
+    found = session.info[_SEALER]
+    assert isinstance(found, Sealer)
+    return found
+
+
 def mark(session: Session, change: Change) -> None:
     """Note a change; it is told to those who wait once the transaction is committed."""
     session.info.setdefault(_MARK, set()).add(change)
@@ -196,6 +206,7 @@ class Services:
     def transaction(self) -> Iterator[Session]:
         """Open a session that may write; after the commit, tell what was marked in it."""
         with database.transaction(self.engine) as session:
+            session.info[_SEALER] = self.sealer
             yield session
         # DEVICES before DESIRED: rights first, then what they allow to read.
         for change in Change:

@@ -14,6 +14,7 @@ from edge_agent.bundles.releases import Releases
 from edge_agent.bundles.roads import Roads
 from edge_agent.company import Company
 from edge_agent.control import ControlServer
+from edge_agent.fleetlogins import FleetLogins
 from edge_agent.handing import Handing
 from edge_agent.hands import Hands
 from edge_agent.journal import Journal
@@ -38,6 +39,7 @@ from edge_agent.workers.supervisor import WorkerSupervisor
 from runtime import files
 from runtime.clock import Clock
 from runtime.digests import Digest
+from runtime.imagelogins import ImageLogins
 from runtime.retry import Backoff
 
 __all__ = ["Parts", "Place", "assemble"]
@@ -57,6 +59,7 @@ class Parts:
     timers: Timers
     status: StatusServer
     control: ControlServer
+    logins: Callable[[ImageLogins | None], str]
 
     def company(self, journal: Journal, uplink: Uplink, clock: Clock, desk: Desk) -> Company:
         """Return those that the owner of the state works with."""
@@ -69,6 +72,7 @@ class Parts:
             self.timers,
             clock,
             rest=memory.trim,
+            logins=self.logins,
             desk=desk,
         )
 
@@ -115,8 +119,8 @@ def assemble(
         put=put,
     )
     handing = Handing(releases, porter, put, reserve_bytes=settings.reserve_mb * memory.MIB)
-    doors = _doors(place, account, handing)
-    return Parts(outbox, telemetry, listeners, account, crews, porter, hands, timers, *doors)
+    rest = (*_doors(place, account, handing), FleetLogins(place.data).take)
+    return Parts(outbox, telemetry, listeners, account, crews, porter, hands, timers, *rest)
 
 
 def _doors(place: Place, account: Account, handing: Handing) -> tuple[StatusServer, ControlServer]:

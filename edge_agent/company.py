@@ -12,6 +12,7 @@ from edge_agent.mind.states import SavedState, State
 from edge_agent.remote.desk import Desk
 from edge_agent.timers import Timers
 from runtime.clock import Clock
+from runtime.imagelogins import ImageLogins
 from runtime.messages import Ack, CommandResult
 
 
@@ -95,6 +96,13 @@ class Uplink(Protocol):
         """Know that about so many devices share the broker; 0: nobody knows."""
         ...
 
+    def queue(self, fleet: int) -> None:
+        """Connect for the first time when one's turn comes: all of a fleet may have had no power.
+
+        Comes before the link is started.
+        """
+        ...
+
     def answer(self, result: CommandResult) -> None:
         """Say what came of a command; raise LinkError if nobody hears it."""
         ...
@@ -113,5 +121,7 @@ class Company:
     clock: Clock
     rest: Callable[[], None]
     """Called when nothing has happened for a while."""
+    logins: Callable[[ImageLogins | None], str] = lambda _given: ""
+    """Takes over logins to image registries; returns what is wrong with them."""
     desk: Desk | None = None
     """What does commands beside checks; None: nothing does."""

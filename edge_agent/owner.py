@@ -10,6 +10,8 @@ the simulation with parts that take no time. All methods are one thread's, and q
 
 import logging
 
+from msgspec.structs import replace
+
 from edge_agent import desired, handing
 from edge_agent.commands import Commands
 from edge_agent.company import Company
@@ -53,9 +55,12 @@ class Owner:
 
     def boot(self, boot_id: str) -> None:
         """Begin: start what ran before. Comes before all else."""
+        rebooted = self._state.boot_id not in {"", boot_id}
         self._take(events.Boot(boot_id))
         if (told := self._state.desired) is not None:
             self._uplink.share(told.fleet)
+            if rebooted:
+                self._uplink.queue(told.fleet)
         self._set(_WATCH, WATCH_S)
 
     def wait_s(self) -> float | None:
@@ -188,7 +193,10 @@ class Owner:
                 log.warning("message ignored", extra={"about": heard.about, "reason": str(error)})
             return
         self._note("desired", "")
-        self._take(events.DesiredReceived(wanted))
+        if wanted.generation >= self._state.generation:  # else it is an old message
+            self._note("image logins", self._company.logins(wanted.image_logins))
+        # They have a file of their own: the journal is written often.
+        self._take(events.DesiredReceived(replace(wanted, image_logins=None)))
         self._uplink.share(wanted.fleet)
 
     def _link_changed(self, reason: str) -> None:

@@ -16,9 +16,10 @@ from edge_agent.errors import NotEnrolledError
 from edge_agent.host import slots
 from edge_agent.host.proving import Proving
 from edge_agent.journal import Journal
+from edge_agent.nouplink import NoUplink
 from edge_agent.servicemanager import Notifier
 from edge_agent.settings import AgentSettings
-from edge_agent.uplink import MqttUplink, NoUplink
+from edge_agent.uplink import MqttUplink
 from runtime import datalock, logs, topics
 from runtime.errors import InvalidError
 from runtime.link import LinkSettings

@@ -5,10 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from edge_agent.containers.logins import NAME, Login, Logins
+from edge_agent.containers.logins import NAME, Logins
 from runtime.errors import InvalidError
+from runtime.imagelogins import Login
 
-MAX_PASSWORD_BYTES = 64 * 1024
+MAX_PASSWORD_BYTES = 16 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +31,11 @@ def run(chosen: argparse.Namespace) -> int:
         if not chosen.username:
             raise InvalidError("username", None, "give --username; the password comes on stdin")
         # Never as an argument: `ps` shows those to everybody.
-        password = sys.stdin.buffer.read(MAX_PASSWORD_BYTES).decode().rstrip("\r\n")
-        if not password:
-            raise InvalidError("password", "", "send it on stdin: … < password")
+        typed = sys.stdin.buffer.read(MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n")
+        password = typed.decode("utf-8", "replace")
+        if not 0 < len(typed) <= MAX_PASSWORD_BYTES or password.encode() != typed:
+            fix = f"send it on stdin, at most {MAX_PASSWORD_BYTES} bytes of UTF-8: … < password"
+            raise InvalidError("password", f"{len(typed)} bytes", fix)
         login = Login(chosen.username, password)
     Logins(data).write(chosen.registry, login)
     owner = data.stat()

@@ -100,8 +100,11 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `packhorse devices exec` may run here, by name: a program's absolute path and its
     arguments, such as `uptime = ["/usr/bin/uptime"]`. No shell reads them."""
     engine_url: str = ""
-    """Of the container engine, as in unix:///run/podman/podman.sock; "": Docker's socket if there
-    is one, else Podman's."""
+    """Of the container engine, as in unix:///run/podman/podman.sock or ssh://HOST; "": Docker's
+    socket if there is one, else Podman's."""
+    image_fetch: Literal["agent", "engine"] = "agent"
+    """Who fetches images: `agent`, which goes on after a cut and keeps to the rate, the budget and
+    the window; or `engine`, by itself, for mirrors and proxies that it alone knows."""
     container_roots: tuple[str, ...] = ()
     """Directories below which containers may have paths of this device."""
     container_devices: tuple[str, ...] = DEVICES
@@ -153,6 +156,7 @@ def of(values: Mapping[str, Any]) -> AgentSettings:
         field = str(error).rpartition("$.")[2].partition("`")[0].partition("[")[0]
         raise InvalidError(field, values.get(field.split(".")[0]), str(error)) from error
     _check_commands(made.remote_commands)
+    _check_engine(made.engine_url)
     for name in ("source_roots", "container_roots", "container_devices"):
         for path in getattr(made, name):
             if not Path(path).is_absolute():
@@ -168,6 +172,12 @@ def _check_commands(commands: Mapping[str, tuple[str, ...]]) -> None:
         if not argv or not Path(argv[0]).is_absolute():
             fix = "give a program's absolute path, then its arguments"
             raise InvalidError(f"remote_commands.{name}", list(argv), fix)
+
+
+def _check_engine(url: str) -> None:
+    if url and not url.startswith(("unix:///", "ssh://")):
+        fix = "give a socket as in unix:///run/podman/podman.sock, or ssh://[USER@]HOST"
+        raise InvalidError("engine_url", url, fix)
 
 
 def _from_file(file: Path) -> dict[str, Any]:

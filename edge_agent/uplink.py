@@ -14,6 +14,7 @@ missed is said again: desired is retained, and the registry answers reports that
 
 import contextlib
 import logging
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 15.0
 RETURNS_PER_S = 50.0
 """A fleet that lost its broker in one moment comes back at about this rate."""
+MOST_QUEUE_S = 60.0
+"""So long at most a device that was rebooted is away because others may have been, too."""
 LEASES = 3
 """After so many heartbeats without a word the device counts as lost."""
 HEARD = topics.TO_DEVICE
@@ -99,6 +102,10 @@ class Uplink(Protocol):
         """Know that about so many devices share the broker; 0: nobody knows."""
         ...
 
+    def queue(self, fleet: int) -> None:
+        """Connect for the first time when one's turn comes; before `start`."""
+        ...
+
 
 def subscriptions(device: DeviceId) -> list[tuple[str, int]]:
     """Return what a device subscribes, each with its QoS."""
@@ -108,6 +115,14 @@ def subscriptions(device: DeviceId) -> list[tuple[str, int]]:
 def return_s(fleet: int) -> float:
     """Return within which time a device of such a fleet comes back, at first, when cut off."""
     return max(1.0, fleet / RETURNS_PER_S)
+
+
+def queue_s(fleet: int) -> float:
+    """Return within which time a device of such a fleet connects after its power was away.
+
+    Nobody knows whether that of all others was: a site, a city.
+    """
+    return min(MOST_QUEUE_S, return_s(fleet)) if fleet > RETURNS_PER_S else 0.0
 
 
 def presence(*, online: bool, at: float, heartbeat_s: float) -> bytes:
@@ -222,6 +237,10 @@ class MqttUplink:
         """Know that about so many devices share the broker."""
         self._link.spread(return_s(fleet))
 
+    def queue(self, fleet: int) -> None:
+        """Connect for the first time when one's turn comes; before `start`."""
+        self._link.delay(random.uniform(0.0, queue_s(fleet)))  # noqa: S311 - spreads load
+
     def _report(self, hello: bool) -> None:  # noqa: FBT001 - one caller, which has only this to say
         if self._hooks is None:
             return
@@ -260,41 +279,3 @@ class MqttUplink:
         if (question := self._questions.get(answer.id)) is not None:
             question.answer = answer
             question.answered.set()
-
-
-class NoUplink:
-    """The uplink of a device whose identity is damaged: it infers, and reaches nobody."""
-
-    connected = False
-
-    def __init__(self, why: str) -> None:
-        """`why` is what whoever needs the registry is told."""
-        self._why = why
-
-    def start(self, hooks: UplinkHooks) -> None:
-        """Say why nothing will be heard."""
-        hooks.disconnected(self._why)
-
-    def stop(self, timeout_s: float) -> None:
-        """Nothing runs."""
-
-    def ask(self, request: FetchRequest) -> FetchResponse:
-        """Raise LinkError."""
-        raise LinkError(f"request {request.id}: {self._why}")
-
-    def publish(self, batch: bytes) -> None:
-        """Raise LinkError."""
-        raise LinkError(f"batch of {len(batch)} bytes: {self._why}")
-
-    def answer(self, result: CommandResult) -> None:
-        """Raise LinkError."""
-        raise LinkError(f"result of {result.id}: {self._why}")
-
-    def changed(self, *, urgent: bool) -> None:
-        """Nobody is told."""
-
-    def rebuild(self) -> None:
-        """There is nothing to rebuild."""
-
-    def share(self, fleet: int) -> None:
-        """There is nothing to come back to."""

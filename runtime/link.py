@@ -31,6 +31,20 @@ log = logging.getLogger(__name__)
 
 STEADY_S = 60.0
 """A connection that stood this long was a good one: the next wait is short again."""
+LIVELY_S, PATIENCE = 5.0, 4.0
+"""After one that stood so long at least, the next wait is at most so many times as long."""
+
+
+def settle(backoff: Backoff, stood_s: float, *, steady_s: float) -> None:
+    """Take note of how long a connection stood that is over.
+
+    A line that breaks every few seconds carries something each time: who stayed away ever longer
+    would hardly be there. Who is cut off at once, again and again, has to stay away longer.
+    """
+    if stood_s >= steady_s:
+        backoff.reset()
+    elif stood_s >= LIVELY_S:
+        backoff.limit(PATIENCE * stood_s)
 
 
 class Link:
@@ -58,6 +72,7 @@ class Link:
         )
         self._connection: Connection | None = None
         self._count = 0
+        self._delay_s = 0.0
         self._told = ""
 
     @property
@@ -83,6 +98,10 @@ class Link:
     def spread(self, first_s: float) -> None:
         """Come back within such a time at first, when a connection is lost."""
         self._backoff.spread(first_s)
+
+    def delay(self, delay_s: float) -> None:
+        """Begin to connect only so long after `start`."""
+        self._delay_s = delay_s
 
     def rebuild(self) -> None:
         """Drop the connection and make a new one: for a watchdog that sees no progress."""
@@ -136,6 +155,7 @@ class Link:
             connection.ack([one for one in messages if one.connection == connection.number])
 
     def _run(self) -> None:
+        self._stopping.wait(self._delay_s)
         while not self._stopping.is_set():
             try:
                 reason = self._connect_and_serve()
@@ -160,8 +180,7 @@ class Link:
         finally:
             self._connection = None
             connection.discard()
-            if connection.stood_s() >= STEADY_S:
-                self._backoff.reset()
+            settle(self._backoff, connection.stood_s(), steady_s=STEADY_S)
 
     def _hand_over(self, event: LinkEvent) -> None:
         if isinstance(event, Connected):

@@ -13,6 +13,7 @@ import msgspec
 from runtime.candidates import Candidate, CandidateReport
 from runtime.digests import Digest
 from runtime.errors import InvalidError
+from runtime.imagelogins import ImageLogins
 
 FORMAT = 1
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -91,6 +92,8 @@ class Desired(msgspec.Struct, frozen=True, omit_defaults=True):
     fleet: int = 0
     """About how many devices share the broker: they come back to it over a time as long as that
     asks for. 0: not said."""
+    image_logins: ImageLogins | None = None
+    """Who the device is to image registries, sealed for it; None: nobody, as far as we know."""
     format: int = FORMAT
 
 

@@ -27,7 +27,8 @@ LOGIN = "registry-login"
 Level = Literal["debug", "info", "warning", "error", "critical"]
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,62}$")]
 MAX_OPTIONS = 16
-MAX_OPTION_CHARS = 1024
+MAX_OPTION_CHARS = 8192
+"""A token of 5 KB, sealed, is the longest."""
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,6 +29,10 @@ class Backoff:
         self._first_s = min(first_s, self._most_s)
         self._ceiling_s = max(self._ceiling_s, self._first_s)
 
+    def limit(self, most_s: float) -> None:
+        """Let the next wait be at most this long, or as the first one if that is longer."""
+        self._ceiling_s = min(self._ceiling_s, max(self._first_s, most_s))
+
     def reset(self) -> None:
         """Forget all failures: what was tried has worked, and for long enough."""
         self._ceiling_s = min(self._first_s, self._most_s)

@@ -1,6 +1,7 @@
-"""A TLS socket that sends many small packets as one record.
+"""A TLS socket that sends many small packets as one record, and reads ahead.
 
 paho sends each packet by itself: an acknowledgement of four bytes then costs as much as kilobytes.
+And it reads each in four pieces, of which the first three are single bytes.
 """
 
 import contextlib
@@ -8,12 +9,17 @@ import ssl
 from typing import Any
 
 MOST_HELD_BYTES = 64 * 1024
+READ_BYTES = 16 * 1024
+"""No record of TLS is longer."""
 
 
 class GatheringSocket(ssl.SSLSocket):
     """Keeps what is sent until `flush`, once `gather` was called; for one thread."""
 
     _held: bytearray | None = None
+    _ahead = b""
+    """What was read, and asked for from `_at` on not yet."""
+    _at = 0
 
     def gather(self) -> None:
         """Keep what is sent from now on."""
@@ -35,6 +41,23 @@ class GatheringSocket(ssl.SSLSocket):
                 raise ssl.SSLWantWriteError
         held += data
         return len(data)
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Return what is there, at most so much; raise SSLWantReadError if there is nothing."""
+        if not self._ahead:
+            if self._held is None or buflen >= READ_BYTES:
+                return super().recv(buflen, flags)
+            self._ahead, self._at = super().recv(READ_BYTES, flags), 0
+        data = self._ahead[self._at : self._at + buflen]
+        self._at += len(data)
+        if self._at >= len(self._ahead):
+            self._ahead = b""
+        return data
+
+    def pending(self) -> int:
+        """Return how much was read and not asked for yet."""
+        ahead = len(self._ahead) - self._at if self._ahead else 0
+        return ahead + super().pending()
 
     def flush(self) -> None:
         """Send what was kept, as far as the network takes it; raise OSError if it never will."""

@@ -6,7 +6,8 @@ set -euo pipefail
 declare -A programs=(
   [bsdiff]=bsdiff [curl]=curl [debootstrap]=debootstrap [docker-registry]=docker-registry
   [docker.io]=dockerd [faketime]=faketime [iptables]=iptables [mosquitto]=mosquitto
-  [openssh-client]=ssh-keygen [openssh-server]=sshd [postgresql]=pg_ctlcluster
+  [netavark]=/usr/lib/podman/netavark [aardvark-dns]=/usr/lib/podman/aardvark-dns
+  [openssh-client]=ssh-keygen [openssh-server]=sshd [podman]=podman [postgresql]=pg_ctlcluster
   [systemd]=systemd-analyze [xdelta3]=xdelta3 [zstd]=zstd
 )
 missing=()
@@ -22,7 +23,7 @@ if command -v apt-get >/dev/null && "${apt[@]}" update -qq &&
   # Tests start servers of their own; the distribution's services are not wanted.
   declare -A services=(
     [docker.io]="docker.socket docker" [docker-registry]=docker-registry [mosquitto]=mosquitto
-    [openssh-server]=ssh [postgresql]=postgresql
+    [openssh-server]=ssh [podman]="podman.socket podman" [postgresql]=postgresql
   )
   for package in "${missing[@]}"; do
     for service in ${services[$package]:-}; do

@@ -3,9 +3,12 @@
 Nothing is imported before it is used: devices' tests run without the registry's libraries.
 """
 
+import gc
+import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +23,53 @@ if TYPE_CHECKING:
 # Tests that speak gRPC start processes too: see runtime/serving/rpc/__init__.py.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+LONG = frozenset({"e2e", "faults", "integration", "properties"})
+"""Directories of tests that start many processes, or try many cases."""
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C reach the programs under test, also where a shell runs all of this with `&`."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for garbage only after this, and never among the modules and the thousands of tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the tests to the workers of pytest-xdist so that each has the long ones first.
+
+    Each begins with an equal part of this list and takes from others' ends when it is through: so
+    what is taken are short tests, and those that share what takes long to make stay together.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long: dict[Path, list[pytest.Item]] = {}
+    short, dealt = [], []
+    for item in items:
+        # The first of them makes the images of all.
+        if "engine_rig" in getattr(item, "fixturenames", ()) and not item.get_closest_marker(
+            "timeout"
+        ):
+            item.add_marker(pytest.mark.timeout(600))
+        if item.path.parent.name in LONG:
+            long.setdefault(item.path, []).append(item)
+        else:
+            short.append(item)
+    for worker in range(workers):
+        part = list(itertools.chain(*list(long.values())[worker::workers]))
+        room = max(0, (len(items) - len(dealt)) // (workers - worker) - len(part))
+        dealt += [*part, *short[:room]]
+        del short[:room]
+    items[:] = [*dealt, *short]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,17 @@ def test_every_shell_script_is_executable_and_stops_at_its_first_error(script: s
     assert "\nset -euo pipefail\n" in text
     assert (ROOT / script).stat().st_mode & 0o111
     assert run("bash", "-n", script).returncode == 0
+
+
+def test_test_files_go_where_the_environment_says() -> None:
+    assert run("env", "TMPDIR=/var/tmp", "scripts/find-scratch").stdout == "/var/tmp\n"
+
+
+def test_test_files_go_to_a_directory_that_is_there_and_runs_programs() -> None:
+    found = run("env", "--unset=TMPDIR", "scripts/find-scratch").stdout.rstrip("\n")
+
+    with tempfile.TemporaryDirectory(dir=found) as place:
+        program = Path(place) / "program"
+        program.write_text("#!/bin/sh\necho it runs\n")
+        program.chmod(0o700)
+        assert run(str(program)).stdout == "it runs\n"

@@ -1,10 +1,11 @@
 """Deployments."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from cloud import schema, shapes, tables
 from cloud.api import dependencies
@@ -19,12 +20,11 @@ from cloud.api.dependencies import (
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
 from cloud.registry import deployments, downloads, progress
-from cloud.registry.candidates import CandidateWish
 from cloud.registry.deployments import Wish
 from cloud.registry.downloads import Download
 from cloud.registry.explain import DeviceState
+from cloud.rollouts import documents
 from runtime import messages
-from runtime.candidates import Gate, Mode, Promote
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=Route)
 
@@ -37,6 +37,7 @@ def create(
     body: shapes.NewDeployment, session: WriteSession, services: ServicesDep, actor: ActorDep
 ) -> shapes.Deployment:
     """Make a deployment; devices that match are told at once, later ones when they enrol."""
+    beside = body.candidate
     wish = Wish(
         model=body.model,
         selector=body.selector,
@@ -47,7 +48,9 @@ def create(
         soak_s=body.soak_s,
         download=Download(**body.download.model_dump()),
         name=body.name,
-        candidate=_candidate(body.candidate),
+        candidate=None
+        if beside is None
+        else documents.candidate(beside, beside.model, beside.version),
     )
     return _deployment(deployments.create(session, wish, actor=actor, now=services.clock.now()))
 
@@ -88,70 +91,48 @@ def show(
     return give(answer, row.revision)
 
 
+class _Change:
+    """A request that changes a deployment, unless it is another than the client knows."""
+
+    def __init__(
+        self,
+        *,
+        session: WriteSession,
+        services: ServicesDep,
+        actor: ActorDep,
+        unchanged: UnchangedDep,
+        answered: AnsweredDep,
+    ) -> None:
+        self._session, self._services, self._actor = session, services, actor
+        self._unchanged, self._answered = unchanged, answered
+
+    def of(self, deployment: str, act: Callable[..., tables.Deployment]) -> shapes.Deployment:
+        """Have it changed; return what it is then."""
+        self._unchanged(deployments.get(self._session, deployment).revision)
+        now = self._services.clock.now()
+        row = act(self._session, deployment, actor=self._actor, now=now)
+        return self._answered(_deployment(row), row.revision)
+
+
+ChangeDep = Annotated[_Change, Depends(_Change, scope="function")]
+
+
 @router.post("/{deployment}/cancel")
-def cancel(
-    *,
-    deployment: str,
-    session: WriteSession,
-    services: ServicesDep,
-    actor: ActorDep,
-    unchanged: UnchangedDep,
-    answered: AnsweredDep,
-) -> shapes.Deployment:
+def cancel(deployment: str, change: ChangeDep) -> shapes.Deployment:
     """Withdraw a deployment: the one before decides again. Doing it again changes nothing."""
-    unchanged(deployments.get(session, deployment).revision)
-    now = services.clock.now()
-    row = deployments.cancel(session, deployment, actor=actor, now=now)
-    return answered(_deployment(row), row.revision)
+    return change.of(deployment, deployments.cancel)
 
 
 @router.post("/{deployment}/retry")
-def retry(
-    *,
-    deployment: str,
-    session: WriteSession,
-    services: ServicesDep,
-    actor: ActorDep,
-    unchanged: UnchangedDep,
-    answered: AnsweredDep,
-) -> shapes.Deployment:
+def retry(deployment: str, change: ChangeDep) -> shapes.Deployment:
     """Have devices that refused the bundle try it once more."""
-    unchanged(deployments.get(session, deployment).revision)
-    now = services.clock.now()
-    row = deployments.retry(session, deployment, actor=actor, now=now)
-    return answered(_deployment(row), row.revision)
+    return change.of(deployment, deployments.retry)
 
 
 @router.post("/{deployment}/promote")
-def promote(
-    *,
-    deployment: str,
-    session: WriteSession,
-    services: ServicesDep,
-    actor: ActorDep,
-    unchanged: UnchangedDep,
-    answered: AnsweredDep,
-) -> shapes.Deployment:
+def promote(deployment: str, change: ChangeDep) -> shapes.Deployment:
     """Make the candidate the version on every device; those that have it swap without a gap."""
-    unchanged(deployments.get(session, deployment).revision)
-    now = services.clock.now()
-    row = deployments.promote(session, deployment, actor=actor, now=now)
-    return answered(_deployment(row), row.revision)
-
-
-def _candidate(body: shapes.NewCandidate | None) -> CandidateWish | None:
-    if body is None:
-        return None
-    return CandidateWish(
-        model=body.model,
-        version=body.version,
-        mode=Mode(body.mode),
-        fraction=body.fraction,
-        cpu=body.cpu,
-        memory_mb=body.memory_mb,
-        gate=Gate(**body.gate.model_dump()),
-        promote=Promote(body.promote),
-    )
+    return change.of(deployment, deployments.promote)
 
 
 def _deployment(row: tables.Deployment) -> shapes.Deployment:

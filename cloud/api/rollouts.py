@@ -1,5 +1,6 @@
 """Rollouts: documents that reach their devices wave by wave."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -17,7 +18,7 @@ from cloud.api.dependencies import (
 )
 from cloud.api.preconditions import AnsweredDep, ShownDep, UnchangedDep
 from cloud.api.routes import Route
-from cloud.rollouts import making, planning, reasons, rows
+from cloud.rollouts import making, planning, reasons, rows, troubles
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"], route_class=Route)
 
@@ -119,6 +120,7 @@ def _rollout(
         priority=row.document["priority"],
         state=row.state,
         reason=row.reason,
+        troubles=[shapes.Trouble(**asdict(each)) for each in troubles.of(row)],
         since=row.since,
         wave=row.wave,
         waves=len(row.document["strategy"]["waves"]) + 1,

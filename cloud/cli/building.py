@@ -35,10 +35,25 @@ Allow = Annotated[
     ),
 ]
 
+Resolve = Annotated[
+    bool,
+    typer.Option(
+        "--resolve/--no-resolve",
+        help="Ask image registries for the digests of images that are named by tag; else refuse.",
+    ),
+]
+
 
 @contextlib.contextmanager
-def built(path: Path, name: str | None = None, allow: list[str] | None = None) -> "Iterator[Built]":
-    """Give the bundle at a path, built; tell what had to be written for it."""
+def built(
+    path: Path,
+    name: str | None = None,
+    allow: list[str] | None = None,
+    *,
+    resolve: bool = True,
+) -> "Iterator[Built]":
+    """Give the bundle at a path, built; tell what had to be written for it, and what tags mean."""
+    from cloud.cli import pinning
     from cloud.importing import opening
     from runtime.bundle import build, policy
 
@@ -47,7 +62,7 @@ def built(path: Path, name: str | None = None, allow: list[str] | None = None) -
         opening.opened(path, name, allowed) as found,
         gathering.gathered(found.directory) as (directory, uses),
     ):
-        made = build.build(directory, uses)
+        made = build.build(directory, uses, pinning.pin if resolve else None)
         tell(found)
         yield made
 

@@ -7,7 +7,6 @@ import typer
 from cloud import references
 from cloud.cli import candidates, login, output, words
 from cloud.cli.output import JsonFlag
-from runtime.errors import InvalidError
 
 app = typer.Typer(no_args_is_help=True, help="Look at deployments, cancel, retry and promote them.")
 
@@ -81,11 +80,12 @@ def deploy(
 
     beside = candidates.wish(dict(locals()))
     timeout_s = words.duration(timeout, "timeout")
+    terms: dict[str, object] = {"metered": messages.METERED_ALLOW} if metered else {}
+    if budget_mb is not None:
+        terms["budget_bytes"] = round(budget_mb * MEGABYTE)
     if file is not None or wave:
-        if beside is not None or budget_mb is not None or metered:
-            raise InvalidError("-f, --wave", file or wave, rolling.NOT_IN_WAVES)
         options = rolling.Options(
-            model, to, module, name, tuple(source or ()), soak, capture_inputs
+            model, to, module, name, tuple(source or ()), soak, capture_inputs, beside, terms
         )
         document = rolling.document(file, wave or [], options)
         rolling.roll_out(document, timeout_s=timeout_s if watch else None, json=json)
@@ -102,10 +102,7 @@ def deploy(
         soak_s=words.duration(soak, "soak"),
         name=name,
         candidate=beside,
-        download=shapes.Download.make(
-            budget_bytes=None if budget_mb is None else round(budget_mb * MEGABYTE),
-            metered=messages.METERED_ALLOW if metered else "",
-        ),
+        download=shapes.Download.make(**terms),
     )
     with login.client() as registry:
         made = registry.deploy(wish)

@@ -163,7 +163,7 @@ def _presence(device: "shapes.Device") -> str:
 
 
 def _transfer(module: "shapes.ModuleState") -> str:
-    """Return the bytes that came for a module's bundle, and the share that deltas saved."""
+    """Return the bytes that came for a module's bundle, from whom, and what deltas saved."""
     cost = module.transfer
     if cost is None:
         return ""

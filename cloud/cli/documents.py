@@ -1,6 +1,7 @@
 """A deployment document from a file: YAML or JSON, with the line of what is wrong and what is near.
 
-Times may be written with a unit in place of seconds: `soak: 10min` is `soak_s: 600`.
+Times and sizes may be written with a unit: `soak: 10min` is `soak_s: 600`, `budget: 20MB` in a
+`download` is `budget_bytes: 20000000`.
 """
 
 import difflib
@@ -19,6 +20,8 @@ MAX_BYTES = 256 * 1024
 TIMES = frozenset(
     {"soak", "timeout", "for", "backoff", "silence", "after", "device_timeout", "wave_timeout"}
 )
+SIZE = ("download", "budget")
+"""The one size of a document: the last two keys of its place."""
 Path = tuple[str | int, ...]
 
 
@@ -31,7 +34,7 @@ def document(data: bytes, name: str = "deployment") -> shapes.DeploymentDocument
         raise InvalidError(name, type(plain).__name__, "write keys: name, target, modules")
     lines = dict(_lines(yaml.compose(data, Loader=yaml.SafeLoader), ()))
     try:
-        return shapes.DeploymentDocument.model_validate(_seconds(plain, (), lines))
+        return shapes.DeploymentDocument.model_validate(_plain(plain, (), lines))
     except ValidationError as error:
         raise _told(error, lines) from error
 
@@ -48,10 +51,10 @@ def _lines(node: yaml.Node | None, at: Path) -> Iterator[tuple[Path, int]]:
             yield from _lines(value, (*at, number))
 
 
-def _seconds(plain: Any, at: Path, lines: Mapping[Path, int]) -> Any:
-    """Return the value with times in seconds."""
+def _plain(plain: Any, at: Path, lines: Mapping[Path, int]) -> Any:
+    """Return the value with times in seconds and sizes in bytes."""
     if isinstance(plain, list):
-        return [_seconds(each, (*at, number), lines) for number, each in enumerate(plain)]
+        return [_plain(each, (*at, number), lines) for number, each in enumerate(plain)]
     if not isinstance(plain, dict):
         return plain
     named = at == ("modules",)  # a module may be called as a time is
@@ -59,8 +62,10 @@ def _seconds(plain: Any, at: Path, lines: Mapping[Path, int]) -> Any:
     for key, value in plain.items():
         if key in TIMES and not named and isinstance(value, str | int | float):
             made[f"{key}_s"] = words.duration(str(value), _field((*at, key), lines))
+        elif (*at, key)[-2:] == SIZE and isinstance(value, str | int | float):
+            made["budget_bytes"] = words.size(str(value), _field((*at, key), lines))
         else:
-            made[key] = _seconds(value, (*at, key), lines)
+            made[key] = _plain(value, (*at, key), lines)
     return made
 
 
@@ -79,8 +84,11 @@ def _told(error: ValidationError, lines: Mapping[Path, int]) -> InvalidError:
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     at: Path = tuple(first["loc"])
     field = _field(at, lines)
+    if first["type"] == "missing":
+        return InvalidError(field, None, f"it must be there: write `{at[-1]}: ...`")
     if first["type"] != "extra_forbidden":
-        return InvalidError(field, first["input"], first["msg"])
+        fix = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        return InvalidError(field, first["input"], fix)
     known = _keys(shapes.DeploymentDocument, at[:-1])
     near = difflib.get_close_matches(str(at[-1]), known, n=1)
     fix = f"did you mean {near[0]!r}? " if near else ""

@@ -21,6 +21,7 @@ from cloud.cli import (
     foretelling,
     gc,
     history,
+    imagelogins,
     keys,
     login,
     models,
@@ -70,6 +71,7 @@ app.add_typer(telemetry.app, name="telemetry")
 app.command()(history.events)
 app.command()(history.history)
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(imagelogins.app, name="image-logins")
 app.command()(demo.demo)
 app.command()(simulating.simulate)
 

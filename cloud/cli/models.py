@@ -25,6 +25,7 @@ from cloud.cli import (
 from cloud.cli.output import JsonFlag
 
 if TYPE_CHECKING:
+    from cloud.cli.pushing import Pushed
     from runtime.bundle.index import Index
 
 app = typer.Typer(no_args_is_help=True, help="Push, look at and pull models.")
@@ -61,6 +62,7 @@ def push(
     data: describing.Data = None,
     parent: describing.Parent = None,
     trained_by: describing.TrainedBy = None,
+    resolve: building.Resolve = True,
     json: JsonFlag = False,
 ) -> None:
     """Register a bundle as the next version of its model; uploads only what is new.
@@ -70,20 +72,24 @@ def push(
     """
     from cloud.cli import pushing
 
-    with building.built(path, name, allow) as built, login.client() as registry:
+    with (
+        building.built(path, name, allow, resolve=resolve) as built,
+        login.client() as registry,
+    ):
         trained_in = run or built.index.metadata.get(building.MLFLOW_RUN)
         origin = describing.lineage(trained_in, commit, data, parent, trained_by)
         said = describing.statement(
             description=description, tags=tag, meta=meta, card=card, aliases=alias, origin=origin
         )
         pushed = pushing.send(registry, built, said)
+    output.as_json(pushed.registered) if json else _tell(pushed, len(built.files))
+
+
+def _tell(pushed: "Pushed", files: int) -> None:
     made = pushed.registered
-    if json:
-        output.as_json(made)
-        return
     output.say(
         f"{'Registered' if made.created else 'Already registered'}: {pushed.sent} files sent "
-        f"({output.size(pushed.sent_bytes)}), {len(built.files) - pushed.sent} were there"
+        f"({output.size(pushed.sent_bytes)}), {files - pushed.sent} were there"
     )
     output.result(f"{made.model}:{made.version}")
 

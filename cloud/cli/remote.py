@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from cloud.cli import login, output, words
+from cloud.cli import imagelogins, login, output, words
 from cloud.cli.output import JsonFlag
 from cloud.errors import ClientError, GaveUpError
 from runtime import operations, sealing
@@ -29,7 +29,7 @@ Module = Annotated[str, typer.Option(help="This module; none: the agent itself."
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the device.")]
 FOLLOW_S = 20.0
 """How long the device waits for a line before it answers that there is none."""
-MAX_PASSWORD_BYTES = 512
+MAX_PASSWORD_BYTES = 5 * 1024
 """What fits into a command once it is sealed."""
 AGAIN_S = 2.0
 MAX_TEXT_BYTES = 8 * 1024 * 1024
@@ -153,10 +153,9 @@ def registry_login(
         if forget:
             options["forget"] = "true"
         else:
-            password = sys.stdin.buffer.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
-            if not password or not username:
-                fix = "give --username, and the password on stdin: … < password"
-                raise InvalidError("username" if password else "password", "", fix)
+            if not username:
+                raise InvalidError("username", "", "give --username; the password is on stdin")
+            password = imagelogins.read_password(MAX_PASSWORD_BYTES).encode()
             told = _ask(client, _Wish(device, operations.LOGIN, "", timeout, options))
             options |= {"username": username, "sealed": sealing.seal(password, _data(told))}
         found = _ask(client, _Wish(device, operations.LOGIN, "", timeout, options))

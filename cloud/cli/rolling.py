@@ -2,8 +2,8 @@
 
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from cloud import shapes
 from cloud.cli import documents, login, output, rollouts, words
 from runtime.errors import InvalidError
 
-NOT_IN_WAVES = "candidates, --budget-mb and --metered are for deployments without waves"
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
 
 
@@ -26,6 +25,9 @@ class Options:
     sources: tuple[str, ...] = ()
     soak: str = "30s"
     capture_inputs: float = 0.0
+    candidate: Mapping[str, object] | None = None
+    """As `cloud.cli.candidates.wish` returns it."""
+    download: Mapping[str, object] = field(default_factory=dict)
 
 
 def require(model: str, to: str) -> None:
@@ -65,6 +67,8 @@ def _made(waves: Sequence[str], options: Options) -> shapes.DeploymentDocument:
         sources=list(options.sources) or None,
         capture=shapes.Capture.make(inputs=options.capture_inputs),
         soak_s=words.duration(options.soak, "soak"),
+        candidate=_candidate(options.candidate),
+        download=dict(options.download),
     )
     return shapes.DeploymentDocument.make(
         name=options.name or module,
@@ -72,6 +76,15 @@ def _made(waves: Sequence[str], options: Options) -> shapes.DeploymentDocument:
         modules={module: wish},
         strategy={"waves": [_wave(each) for each in waves]},
     )
+
+
+def _candidate(given: Mapping[str, object] | None) -> dict[str, object] | None:
+    """Return a candidate as a document writes it: by one reference."""
+    if given is None:
+        return None
+    rules = {key: value for key, value in given.items() if key not in {"model", "version"}}
+    version = given["version"]
+    return {**rules, "model": f"{given['model']}:{version}" if version else given["model"]}
 
 
 def _wave(text: str) -> dict[str, Any]:

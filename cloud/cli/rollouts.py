@@ -41,7 +41,7 @@ def list_rollouts(
             _where(each, "{}/{} {}"),
             _counts(each),
             output.moment(each.created_at),
-            each.reason,
+            "; ".join(filter(None, (each.reason, *(t.reason for t in each.troubles)))),
         )
         for each in found
     ]

@@ -1,6 +1,8 @@
 """`packhorse simulate`."""
 
+import contextlib
 import json as jsons
+import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +12,7 @@ from cloud.cli.output import JsonFlag
 from runtime.errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 MOST_DEVICES = 20_000
 
@@ -29,10 +31,18 @@ def simulate(
     profile: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=FRACTION of the devices that have latency, loss, cut, reboot, "
-            "failing-check or slow-disk."
+            help="NAME=FRACTION of the devices that have latency, loss, satellite, 3g, cut, "
+            "off-on, reboot, reboot-storm, failing-check, slow-disk, disk-full or clock-jump."
         ),
     ] = None,
+    restart: Annotated[
+        list[str] | None,
+        typer.Option(help="Kill the broker or the registry amid the second deployment."),
+    ] = None,
+    records_per_s: Annotated[
+        float,
+        typer.Option(min=0.0, max=100.0, help="Predictions of which each device tells."),
+    ] = 0.0,
     processes: Annotated[
         int | None, typer.Option(min=1, help="How many hold the devices; default: by their number.")
     ] = None,
@@ -45,11 +55,14 @@ def simulate(
     Without --registry, a first and a second version are deployed to them. The exit code is 0 only
     if every device ended on what it shall run.
     """
-    from cloud.simulation import plan
+    from cloud.simulation import plan, report, weather
     from cloud.simulation.run import Wish, run
 
     fractions = plan.parse_profiles(profile or ())
     plan.processes(devices, 1, processes)
+    restarts = weather.parse_restarts(restart or ())
+    if restarts and registry is not None:
+        raise InvalidError("restart", restarts[0], "leave out --registry: that one is not ours")
     wish = Wish(
         devices=devices,
         profiles=fractions,
@@ -57,14 +70,37 @@ def simulate(
         processes=processes,
         timeout_s=timeout,
         registry=registry,
+        restarts=restarts,
+        records_per_s=records_per_s,
         tokens=_tokens(registry, devices, token or ()),
     )
-    found = run(wish, output.say)
+    with _stoppable():
+        found = run(wish, output.say)
     if json:
         output.result(jsons.dumps(found))
     else:
         _show(found)
-    raise typer.Exit(0 if found["converged"] == devices else 1)
+    raise typer.Exit(0 if report.is_good(found) else 1)
+
+
+@contextlib.contextmanager
+def _stoppable() -> "Iterator[None]":
+    """Have Ctrl-C and SIGTERM end all that was started, and say so."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # SIGINT too: it is ignored in whatever a script has put into the background.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt:
+        output.say("stopped: nothing was counted")
+        raise typer.Exit(1) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tokens(registry: str | None, devices: int, given: "Sequence[str]") -> tuple[str, ...]:

@@ -7,7 +7,10 @@ from cloud import references
 from runtime.errors import InvalidError
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_SIZES |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _FACT = re.compile(r"([A-Za-z0-9_.-]+)\s*(>=|<=|!=|=|<|>)\s*(.+)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
@@ -39,6 +42,14 @@ def duration(text: str, option: str) -> float:
     if found is None or found[2] not in _UNITS:
         raise InvalidError(option, text, "write a number and s, min, h or d, such as 30s")
     return float(found[1]) * _UNITS[found[2]]
+
+
+def size(text: str, option: str) -> int:
+    """Return bytes; 500000, 500kB, 20MB, 20MiB and 1.5GB are understood."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or found[2].lower() not in _SIZES:
+        raise InvalidError(option, text, "write a number and kB, MB, GB or MiB, such as 20MB")
+    return round(float(found[1]) * _SIZES[found[2].lower()])
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:

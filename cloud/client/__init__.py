@@ -15,6 +15,7 @@ from cloud.client.blobs import BlobCalls, Progress
 from cloud.client.deployments import DeploymentCalls
 from cloud.client.devices import DeviceCalls
 from cloud.client.history import HistoryCalls
+from cloud.client.imagelogins import ImageLoginCalls
 from cloud.client.keys import KeyCalls
 from cloud.client.models import ModelCalls
 from cloud.client.rollouts import RolloutCalls
@@ -37,6 +38,7 @@ class Client(
     HistoryCalls,
     KeyCalls,
     WebhookCalls,
+    ImageLoginCalls,
 ):
     """One registry, with one key. Not for use by several threads at once."""
 

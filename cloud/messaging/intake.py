@@ -32,7 +32,10 @@ _LOOK_S = 0.5
 
 
 def client_id(channel: Channel) -> str:
-    """Return the fixed name under which the broker keeps the session of a channel."""
+    """Return the fixed name under which the broker keeps the session of a channel.
+
+    That of results is no lasting one, and has the registry's own name behind it.
+    """
     return f"{CLIENT_ID}-{channel.value.replace('/', '-')}"
 
 

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy.exc import OperationalError, StatementError
@@ -19,7 +18,8 @@ from sqlmodel import Session, col, select
 from cloud import tables
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
-from cloud.registry import desired, devices, events
+from cloud.registry import desired, events, hearing
+from cloud.registry.hearing import Word
 from cloud.services import Services
 from runtime import messages, topics
 from runtime.errors import InvalidError
@@ -32,22 +32,13 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 15.0
 GROUP = 128
+FLUSHED_TOGETHER = 1024
+"""Heartbeats in one transaction: those of a large fleet must not hold up all else."""
 MAX_GENERATION = 1 << 53
 _LOOK_S = 0.5
 _POISON = (InvalidError, StatementError, OverflowError)
 """What is said of a word that asks the impossible, or holds what no column can."""
 _REMEMBERED = 100_000
-
-
-@dataclass(frozen=True)
-class Word:
-    """One thing that a device said."""
-
-    device: DeviceId
-    said: Reported | Presence
-    received_at: float
-    retained: bool
-    """It was said some time ago: the broker kept it."""
 
 
 class Presences:
@@ -99,72 +90,65 @@ class Presences:
         Raises sqlalchemy.exc.OperationalError, with nothing done, if the database is busy or full.
         """
         words = [word for arrival in group if (word := interpret(arrival)) is not None]
-        news = [word for word in words if self._is_news(word)]
+        told = [(word, _essence(word.said)) for word in words]
+        news = [each for each in told if self._is_news(*each)]
+        known = [word for word, essence in told if not self._is_news(word, essence)]
         if news:
-            self._write(news)
-            for word in news:
-                self._remember(word)
+            self._write([word for word, _ in news])
+            for word, essence in news:
+                self._remember(word, essence)
                 self._heartbeats.pop(word.device, None)
-        for word in words:
-            if word not in news and not word.retained:
+        for word in known:
+            if not word.retained:
                 self._keep(word)
         self._send_what_was_missed(words)
         self._ack([arrival.message for arrival in group])
 
     def flush(self) -> None:
         """Write the heartbeats; raises OperationalError as `handle`."""
-        if self._heartbeats:
-            self._write(list(self._heartbeats.values()))
-            self._heartbeats.clear()
+        waiting = list(self._heartbeats.values())
+        for start in range(0, len(waiting), FLUSHED_TOGETHER):
+            some = waiting[start : start + FLUSHED_TOGETHER]
+            self._write(some)
+            for word in some:
+                del self._heartbeats[word.device]
 
-    def _is_news(self, word: Word) -> bool:
-        return self._known.get((word.device, type(word.said))) != _essence(word.said)
+    def _is_news(self, word: Word, essence: bytes) -> bool:
+        return self._known.get((word.device, type(word.said))) != essence
 
-    def _remember(self, word: Word) -> None:
+    def _remember(self, word: Word, essence: bytes) -> None:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[word.device, type(word.said)] = _essence(word.said)
+        self._known[word.device, type(word.said)] = essence
 
     def _keep(self, word: Word) -> None:
         before = self._heartbeats.get(word.device)
         if isinstance(word.said, Reported) or before is None:
             self._heartbeats[word.device] = word
 
-    def _write(self, words: Iterable[Word]) -> None:
-        said = list(words)
+    def _write(self, words: Sequence[Word]) -> None:
         try:
-            self._write_with(said, self._apply)
+            with self._services.transaction() as session:
+                self._apply(session, words)
         except OperationalError:
             raise
         except _POISON:  # only the culprit may suffer
-            self._write_with(said, self._apply_apart)
+            with self._services.transaction() as session:
+                for word in words:
+                    self._apply_apart(session, word)
 
-    def _write_with(self, words: Sequence[Word], apply: Callable[[Session, Word], None]) -> None:
-        with self._services.transaction() as session:
-            known = devices.load_allowed(session, {word.device for word in words})
-            for word in words:
-                if word.device in known:
-                    apply(session, word)
-                else:
-                    log.warning("word of an unknown or revoked device dropped", extra=_who(word))
-
-    def _apply(self, session: Session, word: Word) -> None:
-        if isinstance(word.said, Presence):
-            _apply_presence(session, word.device, word.said, word)
-            return
-        devices.apply_reported(
-            session,
-            word.device,
-            word.said,
-            now=word.received_at,
-            lease_s=self._services.settings.lease_s,
-        )
+    def _apply(self, session: Session, words: Sequence[Word]) -> None:
+        lease_s = self._services.settings.lease_s
+        known = hearing.take_over(session, words, lease_s=lease_s)
+        for word in words:
+            if word.device not in known:
+                log.warning("word of an unknown or revoked device dropped", extra=_who(word))
 
     def _apply_apart(self, session: Session, word: Word) -> None:
         """Apply a word in a savepoint of its own, so that it fails alone."""
         try:
             with session.begin_nested():
-                self._apply(session, word)
+                self._apply(session, [word])
         except OperationalError:
             raise
         except _POISON as error:
@@ -233,13 +217,6 @@ def _report(report: Reported, device: DeviceId) -> Reported:
     if not 0 <= report.generation <= MAX_GENERATION:
         raise InvalidError("generation", report.generation, f"0 to {MAX_GENERATION}")
     return report
-
-
-def _apply_presence(session: Session, device: DeviceId, said: Presence, word: Word) -> None:
-    before = devices.get(session, device).last_seen
-    devices.apply_presence(session, device, said, now=word.received_at)
-    if word.retained:  # news of old: no sign of life
-        devices.get(session, device).last_seen = before
 
 
 def _essence(said: Reported | Presence) -> bytes:

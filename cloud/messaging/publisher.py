@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.exc import OperationalError
-from sqlmodel import col, select
 
-from cloud import tables
-from cloud.registry import desired, devices
+from cloud.registry import desired
 from cloud.services import Services
 from runtime.errors import LinkError, PartlyPublishedError
 from runtime.retry import Backoff
@@ -140,16 +138,5 @@ class Publisher:
 
     def _rows(self, *, everything: bool, lagging: set[DeviceId]) -> list[_Row]:
         with self._services.reading() as session:
-            found = list(desired.lagging(session, everything=everything))
-            missed = lagging - {DeviceId(row.device) for row in found}
-            if missed:
-                query = select(tables.Desired).where(col(tables.Desired.device).in_(missed))
-                found += session.exec(query).all()
-            # A broker may not have cut off a revoked device yet. It is told nothing any more, not
-            # even to stop what it runs.
-            allowed = set(devices.allowed(session))
-        return [
-            _Row(DeviceId(row.device), row.generation, row.body.encode())
-            for row in found
-            if row.device in allowed
-        ]
+            found = desired.to_publish(session, everything=everything, also=lagging)
+        return [_Row(device, generation, body.encode()) for device, generation, body in found]

@@ -6,19 +6,18 @@ that the index lists. Everything else does not exist for it.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from sqlalchemy.exc import OperationalError
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from cloud import tables
 from cloud.deltas.selection import Choice, Selection
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.messaging.neighbours import Neighbours
-from cloud.registry import candidates, desired
-from cloud.rollouts import downloads
+from cloud.messaging.rights import Rights
 from cloud.services import Services
 from runtime import digests, messages
 from runtime.errors import InvalidError, LinkError, PackhorseError
@@ -28,7 +27,7 @@ from runtime.topics import DeviceId
 
 log = logging.getLogger(__name__)
 
-GROUP = 16
+GROUP = 64
 MAX_ID_CHARACTERS = 128
 MAX_ENCODINGS = 32
 RECENT_S = 1.0
@@ -36,9 +35,11 @@ RECENT_S = 1.0
 MAX_RECENT = 64
 _LOOK_S = 0.5
 
+Question = tuple[DeviceId, FetchRequest]
+
 
 class Responder:
-    """Answers requests, one after the other, in a thread of its own."""
+    """Answers requests, group by group, in a thread of its own."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Responder:
         inbox: Inbox,
         *,
         base_url: str,
-        ack: Callable[[Received], None],
+        ack: Callable[[Sequence[Received]], None],
         tell: Callable[[DeviceId, FetchResponse], None],
     ) -> None:
         """`base_url` is where devices reach the registry, "" where they enrolled.
@@ -61,35 +62,66 @@ class Responder:
     def run(self, stopping: threading.Event) -> None:
         """Answer until `stopping`."""
         while not stopping.is_set():
-            for arrival in intake.take(self._inbox, most=GROUP, wait_s=_LOOK_S):
-                self.handle(arrival)
+            if group := intake.take(self._inbox, most=GROUP, wait_s=_LOOK_S):
+                self.handle(group)
 
-    def handle(self, arrival: Arrival) -> None:
-        """Answer one request. One that cannot be answered now is dropped: the device asks again."""
+    def handle(self, group: Sequence[Arrival]) -> None:
+        """Answer requests. One that cannot be answered now is dropped: the device asks again.
+
+        So of those that ask the same twice the later one is meant: the first was given up.
+        """
+        asked: dict[tuple[DeviceId, FetchRequest], FetchRequest] = {}
+        for arrival in group:
+            if (request := _read(arrival)) is not None:
+                asked[arrival.device, msgspec.structs.replace(request, id="")] = request
         try:
-            request = _read(arrival)
-            self._tell(arrival.device, self.answer(arrival.device, request))
-        except (InvalidError, LinkError, OperationalError) as error:
-            log.warning("request not answered", extra={"device": arrival.device, "why": str(error)})
-        self._ack(arrival.message)
+            questions = [(device, request) for (device, _), request in asked.items()]
+            for (device, _), answer in zip(questions, self._answers(questions), strict=True):
+                self._try_to_tell(device, answer)
+        except OperationalError as error:
+            for device, _ in asked:
+                _note_unanswered(device, error)
+        self._ack([arrival.message for arrival in group])
+
+    def _try_to_tell(self, device: DeviceId, answer: FetchResponse) -> None:
+        try:
+            self._tell(device, answer)
+        except (InvalidError, LinkError) as error:
+            _note_unanswered(device, error)
 
     def answer(self, device: DeviceId, request: FetchRequest) -> FetchResponse:
         """Return an offer for each blob that was asked for, or why there is none."""
+        return next(self._answers([(device, request)]))
+
+    def _answers(self, questions: Sequence[Question]) -> Iterator[FetchResponse]:
+        """Yield the answer to each question; what they may have is looked up for all together."""
+        with self._services.reading() as session:
+            rights = Rights(session, {device for device, _ in questions})
+            judged = [self._judge(session, rights, *question) for question in questions]
+        for (device, request), (refused, site) in zip(questions, judged, strict=True):
+            yield refused or self._offered(device, request, site)
+
+    def _judge(
+        self, session: Session, rights: Rights, device: DeviceId, request: FetchRequest
+    ) -> tuple[FetchResponse | None, str]:
+        """Return why a device is offered nothing, if so, and its site."""
         try:
             _require_sane(request)
-            with self._services.reading() as session:
-                refused = _refusal(session, device, request, self._services.clock.now())
-                site = self._site(session, device, request)
-            if refused is not None:
-                log.warning("no offer", extra={"device": device, "why": refused.error})
-                return refused
+        except InvalidError as error:
+            return _nothing(device, request, error), ""
+        if (refused := rights.refusal(device, request)) is not None:
+            log.warning("no offer", extra={"device": device, "why": refused.error})
+            return refused, ""
+        return None, self._site(session, device, request)
+
+    def _offered(self, device: DeviceId, request: FetchRequest, site: str) -> FetchResponse:
+        try:
             offers = [
                 self._advised(self._offer(choice), device, site, request.lan)
                 for choice in self._choose(request)
             ]
         except PackhorseError as error:
-            log.warning("no offer", extra={"device": device, "why": str(error)})
-            return FetchResponse(request.id, error=str(error), retryable=error.retryable)
+            return _nothing(device, request, error)
         return _fitting(FetchResponse(request.id, offers=tuple(offers)))
 
     def _site(self, session: Session, device: DeviceId, request: FetchRequest) -> str:
@@ -155,8 +187,16 @@ class _Recent:
             self._choices[asked] = choices
 
 
-def _read(arrival: Arrival) -> FetchRequest:
-    request = messages.decode(FetchRequest, arrival.message.payload)
+def _read(arrival: Arrival) -> FetchRequest | None:
+    """Return a request; None, with a log line, if it cannot be read."""
+    try:
+        return _require_short_id(messages.decode(FetchRequest, arrival.message.payload))
+    except InvalidError as error:
+        _note_unanswered(arrival.device, error)
+        return None
+
+
+def _require_short_id(request: FetchRequest) -> FetchRequest:
     if len(request.id) > MAX_ID_CHARACTERS:
         raise InvalidError("id", request.id, f"use at most {MAX_ID_CHARACTERS} characters")
     return request
@@ -185,29 +225,10 @@ def _fitting(response: FetchResponse) -> FetchResponse:
     return response
 
 
-def _refusal(
-    session: Session, device: DeviceId, request: FetchRequest, now: float
-) -> FetchResponse | None:
-    """Return why not, unless the device's desired state names every one of these blobs."""
-    wanted = desired.read(session, device)
-    bundles = candidates.bundles(wanted.modules if wanted else ())
-    query = select(tables.BundleBlob.bundle, tables.BundleBlob.blob)
-    rows = session.exec(query.where(col(tables.BundleBlob.bundle).in_(bundles))).all()
-    allowed = {blob for _, blob in rows}
-    refused = [blob for blob in request.blobs if blob not in allowed]
-    if not refused:
-        closed = downloads.closed(session, wanted, request, now)
-        return FetchResponse(request.id, error=closed, retryable=True) if closed else None
-    # A bundle's identity is the digest of its index, the first thing that a device asks for.
-    found = bundles.get(refused[0])
-    if found is not None:
-        module, model, version = found
-        text = (
-            f"desired state for an unknown bundle: {module.name} shall run {model} version "
-            f"{version} ({refused[0]}), which this registry does not have: push it again"
-        )
-        # Whoever pushes it again need not ask every device to try again.
-        return FetchResponse(request.id, error=text, retryable=True)
-    text = f"blob {refused[0]} is not part of what {device} shall run"
-    # The device may act on a desired state that is just being replaced.
-    return FetchResponse(request.id, error=text, retryable=True)
+def _nothing(device: DeviceId, request: FetchRequest, error: PackhorseError) -> FetchResponse:
+    log.warning("no offer", extra={"device": device, "why": str(error)})
+    return FetchResponse(request.id, error=str(error), retryable=error.retryable)
+
+
+def _note_unanswered(device: DeviceId, error: Exception) -> None:
+    log.warning("request not answered", extra={"device": device, "why": str(error)})

@@ -3,15 +3,18 @@
     packhorse-ingest-telemetry ─► Intake ─► ingest      telemetry into rows
     …-reported, …-presence            ├───► presence    reports into device rows
     …-request                         ├───► responder   download offers
-    …-parts-wanted                    ├───► part giver  pieces of blobs
-    …-result                          └───► commander   what came of commands
+    …-parts-wanted                    └───► part giver  pieces of blobs
       (lasting sessions)
-    packhorse-ingest ◄─ publisher, and the answers of those above
+    packhorse-ingest-result-… ───────► commander        what came of commands, to each registry
+    packhorse-publish-…      ◄─ publisher, and the answers of those above
 
 What receives stands still while the database cannot keep up; what the registry has to say must go
-out all the same, and what carries one channel need not wait for another.
+out all the same, and what carries one channel need not wait for another. Of several registries on
+one database one keeps the lasting sessions (cloud.turns); each publishes, and asks devices.
 """
 
+import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +29,14 @@ from cloud.messaging.presence import Presences
 from cloud.messaging.publisher import Publisher
 from cloud.messaging.responder import Responder
 from cloud.services import Change, Services
+from cloud.turns import Turn
 from runtime import messages, topics
 from runtime.link import Connected, Link, LinkEvent, LinkSettings, Received
 from runtime.messages import Ack, Command, FetchResponse
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
-PUBLISH_CLIENT_ID = CLIENT_ID
-"""Its session is a clean one, which ends the lasting one that an older registry left under it."""
+PUBLISH_CLIENT_ID = "packhorse-publish"
 FIRST_S, MOST_S = 0.1, 5.0
 """The registry is one client, and everything waits for it: it comes back fast."""
 STOP_S = 2.0
@@ -54,10 +57,10 @@ class Wire:
     """All that the registry does over MQTT; its threads belong to `crew`."""
 
     def __init__(
-        self, services: Services, login: BrokerLogin, crew: Crew, *, base_url: str
+        self, services: Services, login: BrokerLogin, crew: Crew, turn: Turn, *, base_url: str
     ) -> None:
         """`base_url` is where devices download; "": from where they enrolled."""
-        self._login, self._crew = login, crew
+        self._login, self._crew, self._turn = login, crew, turn
         self._publisher = Publisher(services, self._publish_desired)
         self.commander = Commander(self._tell_command)
         self._part_giver = PartGiver(services, tell=self._tell_part)
@@ -78,9 +81,14 @@ class Wire:
             services,
             self._intake.requests,
             base_url=base_url,
-            ack=self._ack,
+            ack=self._ack_requests,
             tell=self._tell_response,
         )
+        self._make_links(secrets.token_hex(4))
+        services.notifier.subscribe(Change.DESIRED, self._publisher.wake)
+
+    def _make_links(self, own: str) -> None:
+        """Make all connections; `own` is what no other registry is called."""
         self._incoming = {
             channel: self._link(
                 intake.client_id(channel),
@@ -89,18 +97,29 @@ class Wire:
                 lasting=True,
             )
             for channel in topics.FROM_DEVICE
+            if channel is not Channel.RESULT
         }
-        self._outgoing = self._link(PUBLISH_CLIENT_ID, (), self._on_outgoing, lasting=False)
-        services.notifier.subscribe(Change.DESIRED, self._publisher.wake)
+        # An empty clean session ends the lasting one that an older registry left under its name.
+        self._outdated = self._link(CLIENT_ID, (), lambda _event: None, lasting=False)
+        self._results = self._link(
+            f"{intake.client_id(Channel.RESULT)}-{own}",
+            intake.subscriptions(Channel.RESULT),
+            self._intake.put,
+            lasting=False,
+        )
+        self._outgoing = self._link(
+            f"{PUBLISH_CLIENT_ID}-{own}", (), self._on_outgoing, lasting=False
+        )
 
     @property
     def connected(self) -> bool:
-        """Whether all links stand."""
+        """Whether all links stand that should."""
         return self._receives and self._outgoing.connected
 
     @property
     def _receives(self) -> bool:
-        return all(link.connected for link in self._incoming.values())
+        lasting = self._turn.waiting or all(link.connected for link in self._incoming.values())
+        return lasting and self._results.connected
 
     def start(self) -> None:
         """Start links and duties; returns at once."""
@@ -110,14 +129,21 @@ class Wire:
         self._crew.start("responder", lambda: self._responder.run(stopping))
         self._crew.start("parts", lambda: self._part_giver.run(stopping))
         self._crew.start("publisher", lambda: self._publisher.run(stopping))
+        self._crew.start("hearing", lambda: self._turn.then(self._hear, stopping))
         self._outgoing.start()
+        self._results.start()
+
+    def _hear(self, stopping: threading.Event) -> None:
+        """Take what devices publish: it is our turn."""
+        self._outdated.start()
         for link in self._incoming.values():
             link.start()
+        stopping.wait()
 
     def part(self) -> None:
         """Leave the broker; the crew has been told to stop."""
         self._publisher.wake()
-        for link in self._incoming.values():
+        for link in (*self._incoming.values(), self._outdated, self._results):
             link.stop(STOP_S)
         self._outgoing.stop(STOP_S)
 
@@ -154,12 +180,16 @@ class Wire:
             self._publisher.everything()
 
     def _ack(self, message: Received) -> None:
-        self._incoming[intake.channel(message.topic)].ack(message)
+        channel = intake.channel(message.topic)
+        (self._results if channel is Channel.RESULT else self._incoming[channel]).ack(message)
 
     def _ack_all(self, messages: Sequence[Received]) -> None:
         for channel in (Channel.REPORTED, Channel.PRESENCE):
             name = f"/{channel.value}"
             self._incoming[channel].ack(*(one for one in messages if one.topic.endswith(name)))
+
+    def _ack_requests(self, messages: Sequence[Received]) -> None:
+        self._incoming[Channel.REQUEST].ack(*messages)
 
     def _publish_desired(self, rows: Sequence[tuple[DeviceId, bytes]]) -> None:
         retained = [(topics.render(device, Channel.DESIRED), body) for device, body in rows]

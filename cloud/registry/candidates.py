@@ -34,21 +34,26 @@ class CandidateWish:
     promote: Promote = Promote.BY_HAND
 
 
-def resolve(session: Session, wish: CandidateWish | None, own: tables.Version) -> Candidate | None:
-    """Return a candidate as devices are told of it; raises Invalid or NotFoundError."""
+def resolve(
+    session: Session, wish: CandidateWish | None, own: tables.Version, field: str = FIELD
+) -> Candidate | None:
+    """Return a candidate as devices are told of it; raises Invalid or NotFoundError.
+
+    `field` is what an error names.
+    """
     if wish is None:
         return None
     version = models.version(session, wish.model, wish.version or references.LATEST)
-    if version.bundle == own.bundle:
+    if is_version(session, wish, own):
         named = f"{version.model}:{version.number}"
         fix = "it is what the deployment runs: name another version"
-        raise InvalidError(FIELD, named, fix)
+        raise InvalidError(field, named, fix)
     for each in (version, own):
         bundle = session.get(tables.Bundle, each.bundle)
         if bundle is not None and bundle.kind == CONTAINER:
             named = f"{each.model}:{each.number}"
             fix = "it is a container, which answers no inference: candidates are for models"
-            raise InvalidError(FIELD, named, fix)
+            raise InvalidError(field, named, fix)
     made = Candidate(
         bundle=Digest(version.bundle),
         model=version.model,
@@ -60,8 +65,16 @@ def resolve(session: Session, wish: CandidateWish | None, own: tables.Version) -
         gate=wish.gate,
         promote=wish.promote,
     )
-    candidates.check(made, FIELD)
+    candidates.check(made, field)
     return made
+
+
+def is_version(session: Session, wish: CandidateWish | None, own: tables.Version) -> bool:
+    """Say whether a candidate is what the deployment runs anyway."""
+    if wish is None:
+        return False
+    version = models.version(session, wish.model, wish.version or references.LATEST)
+    return version.bundle == own.bundle
 
 
 def of(row: tables.Deployment) -> Candidate | None:

@@ -4,26 +4,39 @@ Pure decisions are in `cloud.registry.intents`. `recompute` raises a device's ge
 its modules change; the publisher sends every row whose published generation is behind.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam
-from sqlmodel import Session, SQLModel, col, func, select, update
+import sqlalchemy as sa
+from sqlalchemy import bindparam, insert
+from sqlalchemy import select as sa_select
+from sqlmodel import Session, SQLModel, col, func, or_, select, update
 
 from cloud import tables
-from cloud.registry import candidates, downloads, intents
-from cloud.registry.intents import Intent, Target, desired_for
+from cloud.registry import candidates, downloads, imagelogins, intents
+from cloud.registry.intents import Admission, Intent, Target, desired_for
 from cloud.services import Change, mark
 from runtime import messages
 from runtime.digests import Digest
 from runtime.errors import InvalidError
+from runtime.imagelogins import ImageLogins
 from runtime.messages import Capture, Desired, ModuleSpec
 from runtime.topics import DeviceId
 
 _LIVE = frozenset({"running", "paused", "complete"})
 """States of a rollout that may still let devices in: see cloud.rollouts.state."""
 
-__all__ = ["desired_for", "intent", "lagging", "mark_published", "read", "recompute", "target"]
+__all__ = [
+    "desired_for",
+    "intent",
+    "mark_published",
+    "read",
+    "read_all",
+    "recompute",
+    "target",
+    "to_publish",
+]
 
 
 def target(device: tables.Device) -> Target:
@@ -37,7 +50,10 @@ def ids(devices: Iterable[str]) -> list[DeviceId]:
 
 
 def intent(
-    row: tables.Deployment, admitted: Mapping[str, int] | None = None, *, live: bool = True
+    row: tables.Deployment,
+    admitted: Mapping[str, Admission] | None = None,
+    *,
+    live: bool = True,
 ) -> Intent:
     """Return a deployment's wish; `admitted` are the devices that its rollout has let in."""
     assert row.sequence is not None, "read from the database"
@@ -87,15 +103,19 @@ def active(session: Session, devices: Iterable[DeviceId] | None = None) -> list[
     ]
 
 
-def _admitted(session: Session, devices: Iterable[DeviceId] | None) -> dict[str, dict[str, int]]:
-    """Return which devices each rollout has let in, and how often each was retried."""
+def _admitted(
+    session: Session, devices: Iterable[DeviceId] | None
+) -> dict[str, dict[str, Admission]]:
+    """Return which devices each rollout has let in, and how."""
     row = tables.RolloutDevice
-    query = select(row.rollout, row.device, row.retries).where(col(row.admitted).is_(True))
+    columns = (row.rollout, row.device, row.retries, row.not_before, row.not_after)
+    query = sa.select(*map(col, columns)).where(col(row.admitted).is_(True))
     if devices is not None:
         query = query.where(col(row.device).in_(list(devices)))
-    found: dict[str, dict[str, int]] = {}
-    for rollout, device, retries in session.exec(query):
-        found.setdefault(rollout, {})[device] = retries
+    found: dict[str, dict[str, Admission]] = {}
+    for rollout, device, retries, start, stop in session.execute(query):
+        window = None if start is None else (start, stop)
+        found.setdefault(rollout, {})[device] = Admission(retries, window)
     return found
 
 
@@ -106,56 +126,78 @@ def recompute(
 
     Devices that are not enrolled are passed over. Marks Change.DESIRED on the session.
     """
-    query = select(tables.Device, tables.Desired).join(
-        tables.Desired, col(tables.Desired.device) == col(tables.Device.id), isouter=True
-    )
     devices = None if devices is None else list(devices)
-    if devices is not None:
-        query = query.where(col(tables.Device.id).in_(list(devices)))
     wishes, fleet = active(session, devices), _fleet(session)
-    changed = []
-    for device, row in session.exec(query).all():
-        modules = _wanted(device, row, wishes)
-        if _update(session, device.id, row, modules, fleet=fleet, now=now):
-            changed.append(DeviceId(device.id))
+    logins = imagelogins.every(session)
+    new, newer = list[dict[str, Any]](), list[dict[str, Any]]()
+    for row in session.execute(_query(devices)):
+        device, body = Target(row[0], row[1], row[2], revoked=row[3] is not None), row[5]
+        held = None if body is None else messages.decode(Desired, body.encode())
+        modules = intents.desired_for(device, wishes, () if held is None else held.modules)
+        told = _logins(session, device, row[6], held, logins)
+        if held is not None and (modules, told) == (held.modules, held.image_logins):
+            continue
+        generation = 1 if held is None else row[4] + 1
+        message = Desired(device.id, generation, now, modules, fleet=fleet, image_logins=told)
+        values = {"of": device.id, "newest": generation, "text": _written(message)}
+        (new if held is None else newer).append(values)
+    _write(session, new, newer)
+    changed = ids(each["of"] for each in (*new, *newer))
     if changed:
         mark(session, Change.DESIRED)
     return changed
 
 
-def _wanted(
-    device: tables.Device, row: tables.Desired | None, wishes: Sequence[Intent]
-) -> tuple[ModuleSpec, ...]:
-    held = () if row is None else _message(row).modules
-    return intents.desired_for(target(device), wishes, held)
-
-
-def _update(
-    session: Session,
-    device: str,
-    row: tables.Desired | None,
-    modules: tuple[ModuleSpec, ...],
-    *,
-    fleet: int,
-    now: float,
-) -> bool:
-    if row is not None and _message(row).modules == modules:
-        return False
-    generation = 1 if row is None else row.generation + 1
-    payload = messages.encode(
-        Desired(device=device, generation=generation, issued_at=now, modules=modules, fleet=fleet)
+def _query(devices: Sequence[DeviceId] | None) -> Any:
+    """Return a query for columns: an object for each row would take most of the time."""
+    row, wanted = tables.Device, tables.Desired
+    told = (wanted.generation, wanted.body)
+    columns = (row.id, row.labels, row.facts, row.revoked_at, *told, row.certificate_serial)
+    query = (
+        sa_select(*map(col, columns))
+        .join_from(row, wanted, col(wanted.device) == col(row.id), isouter=True)
+        .order_by(col(row.id))
     )
+    return query if devices is None else query.where(col(row.id).in_(devices))
+
+
+def _logins(
+    session: Session,
+    device: Target,
+    certificate: str | None,
+    held: Desired | None,
+    logins: Sequence[tables.ImageLogin],
+) -> ImageLogins | None:
+    wanted = imagelogins.chosen(logins, device)
+    known = None if held is None else held.image_logins
+    return imagelogins.sealed(session, certificate, wanted, known)
+
+
+def _written(message: Desired) -> str:
+    payload = messages.encode(message)
     if len(payload) > messages.MAX_MESSAGE_BYTES:
         raise InvalidError(
             "deployment",
-            f"{len(payload)} bytes of desired state for {device}",
+            f"{len(payload)} bytes of desired state for {message.device}",
             f"a device takes at most {messages.MAX_MESSAGE_BYTES}: cancel old deployments",
         )
-    if row is None:
-        row = tables.Desired(device=device, generation=generation, body="")
-    row.generation, row.body = generation, payload.decode()
-    session.add(row)
-    return True
+    return payload.decode()
+
+
+def _write(
+    session: Session, new: Sequence[dict[str, Any]], newer: Sequence[dict[str, Any]]
+) -> None:
+    table, connection = SQLModel.metadata.tables["desired"], session.connection()
+    values: dict[str, Any] = {"generation": bindparam("newest"), "body": bindparam("text")}
+    if new:
+        added = insert(table).values(device=bindparam("of"), published_generation=0, **values)
+        connection.execute(added, new)
+    if newer:
+        changed = update(table).where(table.c.device == bindparam("of")).values(values)
+        connection.execute(changed, newer)
+    for known in list(session.identity_map.values()):
+        if isinstance(known, tables.Desired):
+            session.expire(known)
 
 
 def _fleet(session: Session) -> int:
@@ -174,7 +216,11 @@ def renew(session: Session, device: DeviceId, *, now: float, above: int = 0) -> 
         recompute(session, [device], now=now)
         return
     generation = max(row.generation, above) + 1
-    message = msgspec.structs.replace(_message(row), generation=generation, issued_at=now)
+    held, present = _message(row), session.get(tables.Device, device)
+    assert present is not None, "a desired row refers to it"
+    logins, serial = imagelogins.every(session), present.certificate_serial
+    told = _logins(session, target(present), serial, held, logins)
+    message = msgspec.structs.replace(held, generation=generation, issued_at=now, image_logins=told)
     row.generation, row.body = message.generation, messages.encode(message).decode()
     session.add(row)
     mark(session, Change.DESIRED)
@@ -186,16 +232,38 @@ def read(session: Session, device: DeviceId) -> Desired | None:
     return None if row is None else _message(row)
 
 
+def read_all(session: Session, devices: Collection[DeviceId]) -> dict[DeviceId, Desired]:
+    """Return what these devices shall run; those that never enrolled are not there."""
+    row = tables.Desired
+    query = select(row.device, row.body).where(col(row.device).in_(devices))
+    return {
+        DeviceId(device): messages.decode(Desired, body.encode())
+        for device, body in session.exec(query)
+    }
+
+
 def _message(row: tables.Desired) -> Desired:
     return messages.decode(Desired, row.body.encode())
 
 
-def lagging(session: Session, *, everything: bool = False) -> Sequence[tables.Desired]:
-    """Return the rows that the broker does not have yet, or all rows."""
-    query = select(tables.Desired)
+def to_publish(
+    session: Session, *, everything: bool = False, also: Collection[DeviceId] = ()
+) -> Sequence[tuple[DeviceId, int, str]]:
+    """Return device, generation and body of the rows that the broker does not have yet, or of all.
+
+    Those of `also` come with them. A broker may not have cut off a revoked device yet: it is told
+    nothing any more, not even to stop what it runs.
+    """
+    row = tables.Desired
+    query = (
+        select(row.device, row.generation, row.body)
+        .join(tables.Device, col(tables.Device.id) == col(row.device))
+        .where(col(tables.Device.revoked_at).is_(None))
+    )
     if not everything:
-        query = query.where(tables.Desired.published_generation < tables.Desired.generation)
-    return session.exec(query).all()
+        behind = col(row.published_generation) < col(row.generation)
+        query = query.where(or_(behind, col(row.device).in_(also)) if also else behind)
+    return [(DeviceId(found[0]), found[1], found[2]) for found in session.exec(query)]
 
 
 def mark_published(session: Session, generations: Mapping[DeviceId, int]) -> None:

@@ -1,7 +1,6 @@
 """Devices: what they are called, what they told, and which of them may connect."""
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from sqlmodel import Session, col, or_, select
@@ -11,15 +10,11 @@ from cloud.errors import NotFoundError
 from cloud.registry import desired, events, runs, selectors
 from cloud.services import Change, mark
 from runtime.errors import InvalidError
-from runtime.messages import ModuleReport, Phase, Presence, Reported
+from runtime.messages import Reported
 from runtime.topics import DeviceId
-
-log = logging.getLogger(__name__)
 
 MAX_LABELS = 64
 MAX_FACTS = 64
-LEASE_S = 180.0
-"""Of a device that has not told its own."""
 
 
 def get(session: Session, device: str) -> tables.Device:
@@ -49,17 +44,6 @@ def allowed(session: Session) -> list[DeviceId]:
     """Return the ids that the broker shall let in."""
     query = select(tables.Device.id).where(col(tables.Device.revoked_at).is_(None))
     return [DeviceId(device) for device in session.exec(query.order_by(col(tables.Device.id)))]
-
-
-def load_allowed(session: Session, among: Collection[DeviceId]) -> dict[str, tables.Device]:
-    """Return those of these devices that the broker shall let in, by id.
-
-    While the caller holds the result, `get` of one of them needs no query.
-    """
-    query = select(tables.Device).where(
-        col(tables.Device.id).in_(among), col(tables.Device.revoked_at).is_(None)
-    )
-    return {row.id: row for row in session.exec(query)}
 
 
 def certificates(session: Session) -> dict[DeviceId, str]:
@@ -144,95 +128,6 @@ def revoke(session: Session, device: str, *, actor: str, now: float) -> tables.D
     return row
 
 
-def apply_reported(
-    session: Session, device: DeviceId, report: Reported, *, now: float, lease_s: float = LEASE_S
-) -> None:
-    """Take over a device's report.
-
-    Raises NotFoundError for a device that never enrolled. What converged or failed since the
-    report before goes into the history, and what it runs now; changed facts may change what it
-    shall run.
-    """
-    row = get(session, device)
-    before = reported(row)
-    runs.note_heard(session, row, online=None, lease_s=lease_s, now=now)
-    _note_transitions(session, row, report, before, now)
-    runs.note(session, row, report, before, now=now)
-    facts = dict(sorted(report.facts.items())[:MAX_FACTS])
-    facts_changed = bool(facts) and facts != row.facts
-    if facts_changed:
-        row.facts = facts
-    row.reported = msgspec.to_builtins(report)
-    row.reported_at = row.last_seen = now
-    row.reported_generation = report.generation
-    session.add(row)
-    if facts_changed:
-        session.flush()
-        _follow_facts(session, device, now)
-
-
-def _follow_facts(session: Session, device: DeviceId, now: float) -> None:
-    try:
-        desired.recompute(session, [device], now=now)
-    except InvalidError as error:
-        # A report must not be lost because operators ask for more than a message can carry.
-        log.warning("desired state kept as it was", extra={"device": device, "why": str(error)})
-
-
-def apply_presence(
-    session: Session,
-    device: DeviceId,
-    presence: Presence,
-    *,
-    now: float,
-    lease_s: float = LEASE_S,
-) -> None:
-    """Take over whether a device's connection stands; raise NotFoundError if it never enrolled."""
-    row = get(session, device)
-    runs.note_heard(session, row, online=presence.online, lease_s=lease_s, now=now)
-    row.online, row.lease_s = presence.online, presence.lease_s
-    if presence.online:
-        row.last_seen = now
-    session.add(row)
-
-
-def touch(session: Session, device: DeviceId, *, now: float) -> None:
-    """Note a sign of life."""
-    row = get(session, device)
-    row.last_seen = now
-    session.add(row)
-
-
 def reported(row: tables.Device) -> Reported | None:
     """Return the newest report of a device; None if it never reported."""
     return None if row.reported is None else msgspec.convert(row.reported, Reported)
-
-
-def _note_transitions(
-    session: Session, row: tables.Device, report: Reported, before: Reported | None, now: float
-) -> None:
-    known = {} if before is None else {module.name: _essence(module) for module in before.modules}
-    kinds = {Phase.RUNNING: "device.converged", Phase.FAILED: "device.failed"}
-    for module in report.modules:
-        kind = kinds.get(module.phase)
-        if kind is None or known.get(module.name) == _essence(module):
-            continue
-        events.add(
-            session,
-            at=now,
-            actor=events.device_actor(row.id),
-            kind=kind,
-            subject=row.id,
-            data={
-                "module": module.name,
-                "model": module.model,
-                "version": module.version,
-                "bundle": module.bundle,
-                "deployment": module.deployment,
-                "reason": module.reason[: events.MAX_REASON_CHARS],
-            },
-        )
-
-
-def _essence(module: ModuleReport) -> tuple[Phase, str, str, int]:
-    return (module.phase, module.bundle, module.deployment, module.attempt)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlmodel import Session, col, func, or_, select
+from sqlmodel import Session, SQLModel, col, func, insert, or_, select
 
 from cloud import tables
 from cloud.services import Change, mark
@@ -80,8 +80,25 @@ def add(
     data: Mapping[str, Any] | None = None,
 ) -> None:
     """Add one line to the history; who waits for events is told after the commit."""
-    session.add(tables.Event(at=at, actor=actor, kind=kind, subject=subject, data=dict(data or {})))
+    session.add(
+        tables.Event(**line(at=at, actor=actor, kind=kind, subject=subject, data=data or {}))
+    )
     mark(session, Change.EVENTS)
+
+
+def line(
+    *, at: float, actor: str, kind: str, subject: str, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return one line of the history, for `add_all`."""
+    return {"at": at, "actor": actor, "kind": kind, "subject": subject, "data": dict(data)}
+
+
+def add_all(session: Session, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Add many lines to the history, as `add`; what was added before comes first."""
+    if lines:
+        session.flush()
+        session.connection().execute(insert(SQLModel.metadata.tables["event"]), list(lines))
+        mark(session, Change.EVENTS)
 
 
 def page(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,18 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Admission:
+    """How a rollout has let a device in."""
+
+    retries: int = 0
+    window: tuple[float, float] | None = None
+    """From when to when it may download; None: at any time."""
+
+
+_AT_ONCE = Admission()
+
+
+@dataclass(frozen=True)
 class Intent:
     """An active deployment: `spec`, on every device that `selector` matches."""
 
@@ -36,8 +49,8 @@ class Intent:
     line: str = ""
     """Deployments of one line follow one another; "": that of the module."""
     rollout: str | None = None
-    admitted: Mapping[str, int] | None = None
-    """Devices that a rollout has let in, each with how often it was retried; None: all."""
+    admitted: Mapping[str, Admission] | None = None
+    """Devices that a rollout has let in; None: all."""
     live: bool = True
     """Whether it may still let devices in."""
 
@@ -55,11 +68,17 @@ class Intent:
         return (self.admitted is None or device.id in self.admitted) and self.selects(device)
 
     def spec_for(self, device: Target) -> ModuleSpec:
-        """Return what this device is told: a retry is a new attempt."""
-        retries = 0 if self.admitted is None else self.admitted.get(device.id, 0)
-        if not retries:
+        """Return what this device is told: a retry is a new attempt.
+
+        A rollout that is over gives no more windows: a device that goes back to it needs none.
+        """
+        own = (self.admitted or {}).get(device.id, _AT_ONCE)
+        if own == _AT_ONCE:
             return self.spec
-        return msgspec.structs.replace(self.spec, attempt=self.spec.attempt + retries)
+        changes: dict[str, Any] = {"attempt": self.spec.attempt + own.retries}
+        if own.window is not None and self.live:
+            changes["not_before"], changes["not_after"] = own.window
+        return msgspec.structs.replace(self.spec, **changes)
 
 
 @dataclass(frozen=True)

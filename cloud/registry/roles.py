@@ -2,7 +2,7 @@
 
     viewer     look at everything that has no secret in it
     operator   register, deploy, label, enrol; read a device's logs, restart a module
-    admin      keys, revocation, webhooks, garbage; commands and archives of a device
+    admin      keys, revocation, webhooks, logins, garbage; commands and archives of a device
 
 What each remote operation wants is in OPERATIONS: what shows or restarts no more than a deployment
 could is an operator's; what runs programs, or carries a device's files away, is an admin's.
@@ -28,9 +28,9 @@ class Role(enum.Enum):
 
 _ORDER = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
 _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
-_ADMINS = re.compile(r"/api/v1/(keys|webhooks|gc|devices/[^/]+/revoke)(/|$)")
-"""What only admins may change; and keys and webhooks are theirs to look at, too."""
-_ADMINS_TO_SEE = re.compile(r"/api/v1/(keys|webhooks)(/|$)")
+_ADMINS = re.compile(r"/api/v1/(keys|webhooks|image-logins|gc|devices/[^/]+/revoke)(/|$)")
+"""What only admins may change; and keys, webhooks and logins are theirs to look at, too."""
+_ADMINS_TO_SEE = re.compile(r"/api/v1/(keys|webhooks|image-logins)(/|$)")
 _ASKED = re.compile(r"/api/v1/rollouts/plan$")
 """What is a POST only because it asks with a document."""
 

@@ -10,13 +10,17 @@ from cloud import tables
 from cloud.deltas import ledger
 from cloud.deltas.ledger import Entry, State
 from cloud.registry import devices
+from cloud.registry.downloads import Download
 from cloud.storage.blobs import Blobs
 from cloud.storage.encodings import Recipe
+from runtime import messages
 from runtime.bundle import index, variants
 from runtime.bundle.index import Index
 from runtime.digests import Digest
 
 MIB = 1 << 20
+METERED = "metered"
+NO_TERMS = Download()
 UNENCODED, DELTA = "not encoded yet", "delta"
 
 
@@ -27,6 +31,8 @@ class Cost:
     bytes_by_encoding: Counter[str] = field(default_factory=Counter)
     fetching: int = 0
     disk_bytes: int = 0
+    bytes_of: Counter[str] = field(default_factory=Counter)
+    """What each device has to fetch."""
     misfits: list[tuple[str, str, str]] = field(default_factory=list)
     """Kind of obstacle, device, sentence."""
 
@@ -43,8 +49,8 @@ class Costs:
         self._entries: Mapping[Recipe, Entry] = ledger.entries(session, digests)
         self._held: dict[str, frozenset[str]] = {}
 
-    def of(self, module: str, found: Iterable[tables.Device]) -> Cost:
-        """Return what these devices have to fetch and to keep."""
+    def of(self, module: str, found: Iterable[tables.Device], terms: Download = NO_TERMS) -> Cost:
+        """Return what these devices have to fetch and to keep, on such terms."""
         cost = Cost()
         for device in found:
             seen = variants.seen_by(self.index, device.facts)
@@ -60,6 +66,8 @@ class Costs:
             for entry in missing:
                 encoding, count = self._smallest(entry.sha256, entry.size, held)
                 cost.bytes_by_encoding[encoding] += count
+                cost.bytes_of[device.id] += count
+            self._allowed(cost, device, module, terms)
             self._room(cost, device, module, sum(entry.size for entry in missing))
         return cost
 
@@ -81,6 +89,16 @@ class Costs:
         if free is not None and free * MIB < count:
             text = f"{module} takes {count} bytes; {free:.0f} MiB of disk are free"
             cost.misfits.append(("disk", device.id, text))
+
+    def _allowed(self, cost: Cost, device: tables.Device, module: str, terms: Download) -> None:
+        count, budget = cost.bytes_of[device.id], terms.budget_bytes
+        if budget is not None and count > budget:
+            text = f"{module} takes {count} bytes; its download may take {budget}"
+            cost.misfits.append(("bytes", device.id, text))
+        metered = device.facts.get(METERED) == "yes"
+        if count and metered and terms.metered != messages.METERED_ALLOW:
+            text = f"its link is metered, and {module} does not say `metered: allow`: it waits"
+            cost.misfits.append(("metered", device.id, text))
 
     def _running(self, device: tables.Device) -> set[str]:
         report = devices.reported(device)

@@ -6,6 +6,7 @@ What holds, whatever happens (tests/properties/test_fleet_rollouts.py):
 - a device is admitted only in the present wave, and a wave begins only after the gate before it;
 - whoever waits for nothing but time ends: time-outs are the only other way out of each standing;
 - after an abort every device that was changed gets what it ran before;
+- a device that may download only in windows always has one that is not over;
 - each device has one standing, and in a rollout that is over one outcome.
 
 `decide` is called again with what its actions made of the rollout until there are none.
@@ -24,6 +25,7 @@ from cloud.rollouts.state import (
     Action,
     Assign,
     Enter,
+    Grant,
     Move,
     Rollout,
     Scene,
@@ -47,7 +49,20 @@ def decide(rollout: Rollout, scene: Scene, now: float) -> tuple[Action, ...]:
         if (move := observe(rollout, device, scene.of(device), now, window_open=scene.window_open))
     )
     after = apply(rollout, seen, now)
-    return seen + tuple(_steer(after, scene, now))
+    return seen + tuple(_steer(after, scene, now)) or _grant(after, scene, now)
+
+
+def _grant(rollout: Rollout, scene: Scene, now: float) -> tuple[Action, ...]:
+    """Give a download window to those that still have to download, and have none to come."""
+    if scene.download is None:
+        return ()
+    devices = tuple(
+        device
+        for device, member in sorted(rollout.members.items())
+        if member.admitted
+        and (member.window is None or (member.window[1] <= now and scene.of(device).downloads))
+    )
+    return (Grant(devices, scene.download),) if devices else ()
 
 
 def settle(rollout: Rollout, scene: Scene, now: float) -> tuple[Rollout, tuple[Action, ...]]:

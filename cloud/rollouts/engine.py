@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 
 from cloud import tables
 from cloud.registry import events
-from cloud.rollouts import decide, lease, making, rows, sights
+from cloud.rollouts import decide, lease, making, rows, sights, troubles
 from cloud.rollouts.state import State
 from cloud.services import Change, Services
 from runtime.errors import PackhorseError
@@ -57,7 +57,7 @@ class Engine:
     """One for each registry; of those on one database, one works."""
 
     def __init__(self, services: Services, *, owner: str | None = None) -> None:
-        """`owner` names this registry in the lease."""
+        """`owner` names this registry in the lease, as no other and no later one is called."""
         self._services = services
         self.owner = owner or secrets.token_hex(8)
         self._woken = threading.Event()
@@ -152,11 +152,16 @@ class Engine:
         self._followed = event
 
     def _stepped(self, rollout: str) -> bool:
-        """Step; one that cannot be brought further holds up no other, and is tried again later."""
+        """Step; one that cannot be brought further says so, and holds up no other."""
         try:
             return self.step(rollout)
         except PackhorseError as error:
-            log.warning("rollout cannot go on", extra={"rollout": rollout, "why": str(error)})
+            now = self._services.clock.now()
+            with self._services.transaction() as session:
+                if not lease.take(session, self.owner, now=now):
+                    return False
+                row = rows.get(session, rollout)
+                troubles.note(session, row, troubles.STEP, str(error), now=now)
             return True
 
     def step(self, rollout: str) -> bool:
@@ -175,6 +180,7 @@ class Engine:
             _after, actions = decide.settle(before, scene, now)
             if actions:
                 making.carry_out(session, row, before, actions, actor=events.REGISTRY, now=now)
+            troubles.clear(session, row, troubles.STEP, now=now)
         return True
 
     def _join(self, session: Session, row: tables.Rollout, now: float) -> None:

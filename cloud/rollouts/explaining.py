@@ -9,7 +9,7 @@ from cloud import shapes, tables
 from cloud.registry import desired, devices, explain, intents
 from cloud.registry.explain import Presence
 from cloud.registry.intents import Contest, Intent, Target
-from cloud.rollouts import reasons
+from cloud.rollouts import reasons, troubles
 from cloud.rollouts.state import FAILURES, Standing
 from cloud.services import Services
 from runtime.messages import ModuleReport, Phase
@@ -177,14 +177,7 @@ class _Modules:
 
     def _standing(self, wish: Intent, contest: Contest | None, row: tables.Deployment) -> _Standing:
         if not wish.admits(self._target):
-            member = self._standings.get(row.rollout or "")
-            blocked = self._blocked(row.rollout or "")
-            if member is None:
-                return _Standing("waiting", "; ".join(["it has joined", *blocked]), row.created_at)
-            why = [member.reason] if member.reason else blocked
-            return _Standing(
-                member.standing, "; ".join(why) or "its wave has not come", member.since
-            )
+            return self._waiting(row)
         leaders: Sequence[Intent] = () if contest is None else contest.leaders
         if wish not in leaders:
             ruling = ", ".join(each.spec.deployment for each in leaders)
@@ -193,12 +186,29 @@ class _Modules:
             return _Standing(
                 "conflict", "the device keeps what it has until somebody decides", row.created_at
             )
-        return _Standing("decides", "the highest priority, the newest of its name", row.created_at)
+        rollout = self._rollout(row.rollout or "")
+        why = ["the highest priority, the newest of its name"]
+        why += [] if rollout is None else troubles.said(rollout, self._now)
+        return _Standing("decides", "; ".join(why), row.created_at)
 
-    def _blocked(self, rollout: str) -> list[str]:
-        found = self._session.exec(
-            select(tables.Rollout).where(tables.Rollout.id == rollout)
-        ).one_or_none()
+    def _waiting(self, row: tables.Deployment) -> _Standing:
+        """Return the standing of a device whose turn has not come, or is over."""
+        member = self._standings.get(row.rollout or "")
+        rollout = self._rollout(row.rollout or "")
+        if member is None:
+            why = ["it has joined", *self._blocked(rollout)]
+            return _Standing("waiting", "; ".join(why), row.created_at)
+        why = self._blocked(rollout)
+        if member.reason:
+            stuck = [] if rollout is None else troubles.said(rollout, self._now)
+            why = [member.reason, *stuck]
+        return _Standing(member.standing, "; ".join(why) or "its wave has not come", member.since)
+
+    def _rollout(self, rollout: str) -> tables.Rollout | None:
+        query = select(tables.Rollout).where(tables.Rollout.id == rollout)
+        return self._session.exec(query).one_or_none()
+
+    def _blocked(self, found: tables.Rollout | None) -> list[str]:
         if found is None:
             return []
         lease_s = self._services.settings.lease_s

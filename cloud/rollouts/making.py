@@ -1,20 +1,25 @@
 """Rollouts begin: by a document, by an alias that moved, or by going back to an earlier one."""
 
-import logging
-
 import msgspec
 from sqlmodel import Session, col, select
 
 from cloud import references, shapes, tables
 from cloud.errors import ConflictError
-from cloud.registry import deployments, desired, events, models, selectors
+from cloud.registry import (
+    candidates,
+    deployments,
+    desired,
+    downloads,
+    events,
+    models,
+    selectors,
+)
 from cloud.registry.deployments import Wish
 from cloud.registry.intents import Target
-from cloud.rollouts import documents, orders, rows, state
+from cloud.rollouts import documents, orders, rows, state, troubles
 from cloud.rollouts.state import State, Step
+from runtime.candidates import Candidate
 from runtime.errors import InvalidError, PackhorseError
-
-log = logging.getLogger(__name__)
 
 
 def create(
@@ -29,7 +34,7 @@ def create(
 
     Raises InvalidError or NotFoundError for a document that cannot be followed.
     """
-    documents.check(document)
+    documents.check(document, now=now)
     plan = documents.strategy(document)
     row = tables.Rollout(
         id=deployments.new_id("rol"),
@@ -46,7 +51,7 @@ def create(
     )
     session.add(row)
     session.flush()
-    made = [_module(session, row, wish, document, now=now) for wish in documents.wishes(document)]
+    made = [_module(session, row, wish, document) for wish in documents.wishes(document)]
     session.flush()
     rows.join(session, row.id, matching(session, document.target), now=now)
     _tell(session, row, made)
@@ -71,11 +76,10 @@ def _module(
     row: tables.Rollout,
     wish: Wish,
     document: shapes.DeploymentDocument,
-    *,
-    now: float,
 ) -> tables.Deployment:
     named = str(wish.version)
     version = models.version(session, wish.model, named)
+    candidate = _candidate(session, row, wish, version)
     alias = named if named != references.LATEST and references.number(named) is None else None
     made = tables.Deployment(
         id=deployments.new_id("dep"),
@@ -87,15 +91,27 @@ def _module(
         module=wish.module or wish.model,
         selector=document.target,
         sources=None if wish.sources is None else list(wish.sources),
-        capture=msgspec.to_builtins(wish.capture),
+        capture=downloads.written(msgspec.to_builtins(wish.capture), wish.download),
         soak_s=wish.soak_s,
-        created_at=now,
+        candidate=None if candidate is None else msgspec.to_builtins(candidate),
+        created_at=row.created_at,
         created_by=row.created_by,
         rollout=row.id,
         priority=document.priority,
     )
     session.add(made)
     return made
+
+
+def _candidate(
+    session: Session, row: tables.Rollout, wish: Wish, version: tables.Version
+) -> Candidate | None:
+    """Return a module's candidate; none if a moved alias has made it the version itself."""
+    followed = "@" in row.origin
+    if followed and candidates.is_version(session, wish.candidate, version):
+        return None
+    field = f"modules.{wish.module}.{candidates.FIELD}"
+    return candidates.resolve(session, wish.candidate, version, field)
 
 
 def matching(session: Session, target: str) -> list[str]:
@@ -156,7 +172,7 @@ def carry_out(
 def follow(session: Session, *, now: float) -> list[tables.Rollout]:
     """Make a new rollout for the newest of each name whose alias moved, if its document asks.
 
-    One that cannot be made is logged and holds up no other.
+    One that cannot be made says so and holds up no other.
     """
     query = (
         select(tables.Rollout)
@@ -167,17 +183,24 @@ def follow(session: Session, *, now: float) -> list[tables.Rollout]:
     made = []
     for row in newest.values():
         moved = _moved(session, row)
-        if moved:
-            document = rows.document(row)
-            try:
-                with session.begin_nested():
-                    made.append(
-                        create(session, document, actor=events.REGISTRY, now=now, origin=moved)
-                    )
-            except PackhorseError as error:
-                extra = {"rollout": row.id, "alias": moved, "why": str(error)}
-                log.warning("moved alias cannot be followed", extra=extra)
+        again = _follow(session, row, moved, now=now) if moved else None
+        if again is not None:
+            made.append(again)
+        if again is not None or not moved:
+            troubles.clear(session, row, troubles.FOLLOW, now=now)
     return made
+
+
+def _follow(
+    session: Session, row: tables.Rollout, alias: str, *, now: float
+) -> tables.Rollout | None:
+    try:
+        with session.begin_nested():
+            document = rows.document(row)
+            return create(session, document, actor=events.REGISTRY, now=now, origin=alias)
+    except PackhorseError as error:
+        troubles.note(session, row, troubles.FOLLOW, f"{alias}: {error}", now=now)
+        return None
 
 
 def _moved(session: Session, row: tables.Rollout) -> str:
@@ -202,13 +225,21 @@ def rollback(session: Session, to: str, *, actor: str, now: float) -> tables.Rol
     earlier = _earlier(session, to)
     document = rows.document(earlier)
     pinned = {
-        module.module: document.modules[module.module].model_copy(
-            update={"model": f"{module.model}:{module.version}", "follow": False}
-        )
+        module.module: _pinned(module, document.modules[module.module])
         for module in rows.modules(session, earlier.id)
     }
     again = document.model_copy(update={"modules": pinned})
     return create(session, again, actor=actor, now=now, origin=earlier.id)
+
+
+def _pinned(made: tables.Deployment, wish: shapes.ModuleWish) -> shapes.ModuleWish:
+    """Return a wish for the versions that were meant; a candidate that was promoted is none."""
+    changes = {"model": f"{made.model}:{made.version}", "follow": False, "candidate": None}
+    candidate = candidates.of(made)
+    if candidate is not None and wish.candidate is not None:
+        named = f"{candidate.model}:{candidate.version}"
+        changes["candidate"] = wish.candidate.model_copy(update={"model": named})
+    return wish.model_copy(update=changes)
 
 
 def _earlier(session: Session, to: str) -> tables.Rollout:

@@ -1,5 +1,6 @@
 """What a device's own words, its silence and the time make of its standing. Pure."""
 
+from cloud.rollouts import windows
 from cloud.rollouts.state import (
     MOVING,
     OVER,
@@ -84,7 +85,11 @@ def _late(rollout: Rollout, device: str, member: Member, sight: Sight, now: floa
     strategy = rollout.strategy
     tries_again = sight.retrying and member.retries < strategy.retries
     grace_s = strategy.backoff_s * 2.0**member.retries if tries_again else 0.0
-    if now - member.since <= strategy.device_timeout_s + grace_s:
+    allowed_s = strategy.device_timeout_s + grace_s
+    if now - member.since <= allowed_s:
+        return None
+    # Only the time counts in which it could download.
+    if windows.opened_s(strategy.download, member.since, now) <= allowed_s:
         return None
     if tries_again:
         return Move(device, Standing.UPDATING, sight.reason, retry=True)

@@ -5,7 +5,7 @@ import datetime as dt
 from sqlmodel import Session
 
 from cloud import tables
-from cloud.rollouts import rows, sights, windows
+from cloud.rollouts import rows, sights, troubles, windows
 from cloud.rollouts.budgets import Room, unavailable
 from cloud.rollouts.state import IN_FLIGHT, Rollout, Scene, Standing, State, Step
 
@@ -15,11 +15,12 @@ MOST = 20
 
 def blocked(session: Session, row: tables.Rollout, *, lease_s: float, now: float) -> list[str]:
     """Return why a rollout is not further; nothing if it is over or waits for nothing."""
+    found = troubles.said(row, now)
     if row.state not in rows.OPEN_STATES:
-        return []
+        return found
     rollout = rows.read(session, row)
     about = sights.subject(session, row, rollout)
-    return why(rollout, sights.scene(session, about, lease_s=lease_s, now=now), now)
+    return found + why(rollout, sights.scene(session, about, lease_s=lease_s, now=now), now)
 
 
 def why(rollout: Rollout, scene: Scene, now: float) -> list[str]:

@@ -1,5 +1,6 @@
 """Rollouts in the database: read as values, and written back where they changed."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from cloud.rollouts.state import (
     MOVING,
     OVER,
     Action,
+    Assign,
     Enter,
     Member,
     Move,
@@ -88,12 +90,14 @@ def known(session: Session, rollout: str) -> set[str]:
 def _values(session: Session, rollout: str) -> dict[str, Member]:
     """Return the devices of a rollout as values, without a row object for each: they are many."""
     row = tables.RolloutDevice
-    columns = (row.device, row.standing, row.since, row.wave, row.retries, row.reason)
-    query = sa.select(*map(col, columns)).where(col(row.rollout) == rollout)
-    return {
-        each[0]: Member(Standing(each[1]), each[2], each[3], each[4], each[5])
-        for each in session.execute(query)
-    }
+    standings = (row.device, row.standing, row.since, row.wave, row.retries, row.reason)
+    terms = (row.admitted_at, row.not_before, row.not_after)
+    query = sa.select(*map(col, standings), *map(col, terms)).where(col(row.rollout) == rollout)
+    found = {}
+    for device, standing, since, wave, retries, why, at, start, stop in session.execute(query):
+        window = None if start is None else (start, stop)
+        found[device] = Member(Standing(standing), since, wave, retries, why, at, window)
+    return found
 
 
 def counts(session: Session, rollouts: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -164,6 +168,9 @@ def _write_members(session: Session, rollout: str, before: Rollout, after: Rollo
             "wave": member.wave,
             "retries": member.retries,
             "reason": member.reason,
+            "admitted_at": member.admitted_at,
+            "not_before": None if member.window is None else member.window[0],
+            "not_after": None if member.window is None else member.window[1],
         }
         for device, member in changed.items()
     ]
@@ -178,7 +185,8 @@ def _write_members(session: Session, rollout: str, before: Rollout, after: Rollo
         device
         for device, member in changed.items()
         if (was := before.members.get(device)) is None
-        or (was.admitted, was.retries) != (member.admitted, member.retries)
+        or (was.admitted, was.retries, was.window)
+        != (member.admitted, member.retries, member.window)
     ]
 
 
@@ -225,18 +233,21 @@ def retire(session: Session, row: tables.Rollout, rollout: Rollout, *, now: floa
 
 
 def tell(
-    session: Session, row: tables.Rollout, actions: Iterable[Action], *, actor: str, now: float
+    session: Session, row: tables.Rollout, actions: Sequence[Action], *, actor: str, now: float
 ) -> None:
     """Leave an event for each thing that happened to a rollout, and for how devices ended."""
-    for action in actions:
-        kind, data = _event(action)
+    for action, following in itertools.zip_longest(actions, actions[1:]):
+        kind, data = _event(action, following)
         if kind:
             data = {"name": row.name, **data}
             events.add(session, at=now, actor=actor, kind=kind, subject=row.id, data=data)
 
 
-def _event(action: Action) -> tuple[str, dict[str, Any]]:
+def _event(action: Action, following: Action | None) -> tuple[str, dict[str, Any]]:
     match action:
+        case Enter(_, Step.OPEN) if not isinstance(following, Assign):
+            # A wave begins when it gets its devices; to come to it is no event yet.
+            return "", {}
         case Turn(state, reason):
             return KINDS[state], {"reason": reason}
         case Enter(wave, step, reason, filled):

@@ -64,13 +64,13 @@ def scene(session: Session, found: Subject, *, lease_s: float, now: float) -> Sc
         device.id: sight(found, device, generation, lease_s=lease_s, now=now)
         for device, generation in session.exec(query)
     }
-    update = found.rollout.strategy.update
-    if not update:
-        return Scene(sights)
+    strategy = found.rollout.strategy
+    download = windows.current(strategy.download, now)
     return Scene(
         sights,
-        window_open=windows.is_open(update, now),
-        open_s=windows.opened_s(update, found.rollout.wave_at, now),
+        window_open=windows.is_open(strategy.update, now),
+        open_s=windows.counted_s(strategy, found.rollout.wave_at, now),
+        download=download,
     )
 
 
@@ -110,6 +110,7 @@ def sight(
         obstacle=obstacle,
         superseded=superseded,
         reason="; ".join(f"{each.name}: {each.reason}" for each in troubles),
+        downloads=_downloads(told),
     )
 
 
@@ -132,13 +133,26 @@ def _told(
     found: list[ModuleReport | None] = []
     for intent in own:
         spec, module = intent.spec_for(target), said.get(intent.spec.name)
-        speaks = module is not None and (module.deployment, module.bundle, module.attempt) == (
-            spec.deployment,
-            spec.bundle,
-            spec.attempt,
+        # A device may have made the candidate its version by itself.
+        own_bundles = {spec.bundle, spec.candidate.bundle if spec.candidate else spec.bundle}
+        speaks = (
+            module is not None
+            and (module.deployment, module.attempt) == (spec.deployment, spec.attempt)
+            and module.bundle in own_bundles
         )
         found.append(module if speaks else None)
     return found
+
+
+def _downloads(told: Sequence[ModuleReport | None]) -> bool:
+    """Say whether a device may still have to download what it runs, or shall measure."""
+    return any(
+        each is None
+        or each.phase is Phase.FETCHING
+        or (each.phase is Phase.FAILED and each.retrying)
+        or (each.candidate is not None and each.candidate.state == Phase.FETCHING.value)
+        for each in told
+    )
 
 
 def _progress(told: Sequence[ModuleReport | None]) -> Progress:

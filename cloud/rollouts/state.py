@@ -18,7 +18,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from cloud.rollouts.strategy import Strategy
+from cloud.rollouts.strategy import Span, Strategy
 
 
 class State(enum.Enum):
@@ -120,6 +120,8 @@ class Sight:
     superseded: str = ""
     """What decides in place of this rollout."""
     reason: str = ""
+    downloads: bool = False
+    """It may still have something to download."""
 
 
 UNSEEN = Sight(present=False, heard=False)
@@ -134,6 +136,10 @@ class Member:
     wave: int | None = None
     retries: int = 0
     reason: str = ""
+    admitted_at: float | None = None
+    """When its turn came; None: it has not."""
+    window: Span | None = None
+    """From when to when it may download; None: it need not wait."""
 
     @property
     def admitted(self) -> bool:
@@ -173,6 +179,8 @@ class Scene:
     window_open: bool = True
     open_s: float | None = None
     """For how long since the wave began devices could be updated; None: all the time."""
+    download: Span | None = None
+    """The download window that is open, or else the next; None: there are none."""
 
     def of(self, device: str) -> Sight:
         """Return what is known of a device."""
@@ -210,6 +218,14 @@ class Enter:
 
 
 @dataclass(frozen=True)
+class Grant:
+    """Devices may download from then to then."""
+
+    devices: tuple[str, ...]
+    window: Span
+
+
+@dataclass(frozen=True)
 class Turn:
     """The rollout comes to another state."""
 
@@ -217,7 +233,7 @@ class Turn:
     reason: str
 
 
-Action = Move | Assign | Enter | Turn
+Action = Move | Assign | Grant | Enter | Turn
 
 
 def apply(rollout: Rollout, actions: tuple[Action, ...], now: float) -> Rollout:
@@ -232,6 +248,9 @@ def apply(rollout: Rollout, actions: tuple[Action, ...], now: float) -> Rollout:
             case Assign():
                 for device in action.devices:
                     members[device] = replace(members[device], wave=action.wave)
+            case Grant():
+                for device in action.devices:
+                    members[device] = replace(members[device], window=action.window)
             case Enter():
                 changed = {"wave": action.wave, "step": action.step, "reason": action.reason}
                 rollout = replace(rollout, wave_at=now, **changed)  # type: ignore[arg-type]
@@ -242,6 +261,11 @@ def apply(rollout: Rollout, actions: tuple[Action, ...], now: float) -> Rollout:
 
 def _moved(member: Member, action: Move, now: float) -> Member:
     wave = None if action.to is Standing.WAITING and not member.admitted else member.wave
+    admitted_at, window = member.admitted_at, member.window
+    if not member.admitted:
+        admitted_at = now if action.to is Standing.UPDATING else admitted_at
+    elif action.to not in ADMITTED:
+        admitted_at = window = None
     return replace(
         member,
         standing=action.to,
@@ -249,4 +273,6 @@ def _moved(member: Member, action: Move, now: float) -> Member:
         reason=action.reason,
         retries=member.retries + action.retry,
         wave=wave,
+        admitted_at=admitted_at,
+        window=window,
     )

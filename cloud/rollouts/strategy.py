@@ -5,6 +5,9 @@ Wave numbers begin at 0; the last wave takes what the others leave over.
 
 from dataclasses import dataclass, field
 
+Span = tuple[float, float]
+"""From when to when, seconds since 1970."""
+
 
 @dataclass(frozen=True)
 class Wave:

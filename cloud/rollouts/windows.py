@@ -4,23 +4,44 @@ The zone's rules come from the system or, where it has none, from the package tz
 """
 
 import datetime as dt
+import itertools
 import zoneinfo
 from collections.abc import Iterable, Iterator
 
 from cronsim import CronSim, CronSimError
 
-from cloud.rollouts.strategy import Window
+from cloud.rollouts.strategy import Span, Strategy, Window
 from runtime.errors import InvalidError
+
+LOOKAHEAD_S = 400 * 86400.0
+MOST_LOOKED = 400
+"""Windows of one kind that are looked at, to see whether they meet one of the other."""
 
 
 def check(window: Window, field: str) -> None:
-    """Raise InvalidError unless this can be read."""
+    """Raise InvalidError unless this can be read; days that there never are cannot."""
     zone = _zone(window.zone, field)
     try:
         CronSim(window.cron, dt.datetime(2024, 1, 1, tzinfo=zone))
     except CronSimError as error:
         fix = f"{error}: write five fields, such as '0 2 * * 1-5': minute hour day month weekday"
         raise InvalidError(f"{field}.cron", window.cron, fix) from error
+
+
+def meet(some: tuple[Window, ...], others: tuple[Window, ...], now: float) -> bool:
+    """Say whether both are open at once some time soon; no window is always open."""
+    if not some or not others:
+        return True
+    return _touch(some, others, now) or _touch(others, some, now)
+
+
+def _touch(some: tuple[Window, ...], others: tuple[Window, ...], now: float) -> bool:
+    """Say whether, while one of `some` is open, one of `others` is."""
+    return any(
+        is_open(others, begin) or (next_begin(others, begin) or end) < end
+        for window in some
+        for begin, end in itertools.islice(_around((window,), now, now + LOOKAHEAD_S), MOST_LOOKED)
+    )
 
 
 def _zone(name: str, field: str) -> zoneinfo.ZoneInfo:
@@ -44,12 +65,23 @@ def is_open(windows: tuple[Window, ...], now: float) -> bool:
 
 def next_begin(windows: tuple[Window, ...], now: float) -> float | None:
     """Return when the next window begins; None: never, or there is none."""
-    begins = []
+    return min((begin for begin, _end in _next(windows, now)), default=None)
+
+
+def current(windows: Iterable[Window], now: float) -> Span | None:
+    """Return the window that is open now, the longest of several, or else the next; None: never."""
+    opened = [span for span in _around(windows, now, now) if span[0] <= now < span[1]]
+    if opened:
+        return max(opened, key=lambda span: span[1])
+    return min(_next(windows, now), default=None)
+
+
+def _next(windows: Iterable[Window], now: float) -> Iterator[Span]:
+    """Yield of each window when it is open next."""
     for window in windows:
-        found = next(_begins(window, now), None)
-        if found is not None:
-            begins.append(found)
-    return min(begins, default=None)
+        begin = next(_begins(window, now), None)
+        if begin is not None:
+            yield begin, begin + window.for_s
 
 
 def opened_s(windows: tuple[Window, ...], since: float, until: float) -> float:
@@ -64,7 +96,28 @@ def opened_s(windows: tuple[Window, ...], since: float, until: float) -> float:
     return total
 
 
-def _around(windows: Iterable[Window], since: float, until: float) -> Iterator[tuple[float, float]]:
+def counted_s(strategy: Strategy, since: float, until: float) -> float | None:
+    """Return how much of a span counts as time that devices had; None: all of it."""
+    listed = [each for each in (strategy.update, strategy.download) if each]
+    return min((opened_s(each, since, until) for each in listed), default=None)
+
+
+def after(windows: tuple[Window, ...], since: float, needed_s: float) -> float | None:
+    """Return when windows will have been open for so long; None: never."""
+    if not windows:
+        return since + needed_s
+    for _ in range(MOST_LOOKED):
+        span = current(windows, since)
+        if span is None:
+            return None
+        begin, end = max(span[0], since), span[1]
+        if end - begin >= needed_s:
+            return begin + needed_s
+        since, needed_s = end, needed_s - (end - begin)
+    return None
+
+
+def _around(windows: Iterable[Window], since: float, until: float) -> Iterator[Span]:
     """Yield begin and end of every window that touches a span."""
     for window in windows:
         for begin in _begins(window, since - window.for_s):

@@ -3,7 +3,14 @@
 Times are seconds since 1970 (UTC).
 """
 
-from cloud.shapes.candidates import Candidate, CandidateGate, CandidateState, NewCandidate
+from cloud.shapes.candidates import (
+    Candidate,
+    CandidateGate,
+    CandidateRules,
+    CandidateState,
+    ModuleCandidate,
+    NewCandidate,
+)
 from cloud.shapes.deployments import (
     Capture,
     Deployment,
@@ -30,6 +37,7 @@ from cloud.shapes.devices import (
 from cloud.shapes.diffs import Diff, FileDiff, SignatureDiff, TensorDiff, UpdateCost
 from cloud.shapes.explaining import Claim, Explanation, ModuleAnswer, Obstacle, Plan, PlannedModule
 from cloud.shapes.history import Event, Health, Moment, Run
+from cloud.shapes.imagelogins import ImageLogin, NewImageLogin
 from cloud.shapes.keys import Key, KeyMade, NewKey
 from cloud.shapes.models import (
     Alias,
@@ -56,6 +64,7 @@ from cloud.shapes.rollouts import (
     Approval,
     Budget,
     DeploymentDocument,
+    ModuleDownload,
     ModuleWish,
     Order,
     Retry,
@@ -65,6 +74,7 @@ from cloud.shapes.rollouts import (
     RolloutDetail,
     RolloutDevice,
     Strategy,
+    Trouble,
     Wave,
     Window,
     Windows,
@@ -130,6 +140,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "CandidateGate",
+    "CandidateRules",
     "CandidateState",
     "Capture",
     "Claim",
@@ -154,6 +165,7 @@ __all__ = [
     "FileDiff",
     "Garbage",
     "Health",
+    "ImageLogin",
     "Key",
     "KeyLimit",
     "KeyMade",
@@ -163,6 +175,8 @@ __all__ = [
     "ModelChanges",
     "ModelStats",
     "ModuleAnswer",
+    "ModuleCandidate",
+    "ModuleDownload",
     "ModuleState",
     "ModuleWish",
     "Moment",
@@ -170,6 +184,7 @@ __all__ = [
     "NewCommand",
     "NewDeployment",
     "NewExport",
+    "NewImageLogin",
     "NewKey",
     "NewRollback",
     "NewScale",
@@ -232,6 +247,7 @@ __all__ = [
     "TensorDiff",
     "Token",
     "Transfer",
+    "Trouble",
     "UpdateCost",
     "Upload",
     "Usage",

@@ -23,12 +23,9 @@ class CandidateGate(Request):
     """Of the version that answers."""
 
 
-class NewCandidate(Request):
-    """A version to run beside a deployment's own, to be measured against it on each device."""
+class CandidateRules(Request):
+    """By which rules a candidate is measured."""
 
-    model: ShortText
-    version: Annotated[int, Field(ge=1)] | ShortText | None = None
-    """A number, an alias or "latest", as they are now; None: the newest now."""
     mode: Mode = "shadow"
     """shadow: copies of inputs, after their answer; canary: requests, in the version's place."""
     fraction: float = Field(default=1.0, gt=0, le=1)
@@ -37,6 +34,21 @@ class NewCandidate(Request):
     memory_mb: int | None = Field(default=None, ge=1, le=2**40)
     gate: CandidateGate = CandidateGate()
     promote: Promote = "by-hand"
+
+
+class NewCandidate(CandidateRules):
+    """A version to run beside a deployment's own, to be measured against it on each device."""
+
+    model: ShortText
+    version: Annotated[int, Field(ge=1)] | ShortText | None = None
+    """A number, an alias or "latest", as they are now; None: the newest now."""
+
+
+class ModuleCandidate(CandidateRules):
+    """The same for a module of a document."""
+
+    model: ShortText
+    """NAME, NAME:VERSION or NAME@ALIAS."""
 
 
 class Candidate(Answer):

@@ -74,7 +74,7 @@ class NewCommand(Request):
     bundle: ShortText | None = None
     """Do it only if this bundle answers inference there."""
     timeout_s: float = Field(default=60, gt=0, le=300)
-    options: dict[ShortText, Annotated[str, Field(max_length=1024)]] = Field(
+    options: dict[ShortText, Annotated[str, Field(max_length=8192)]] = Field(
         default_factory=dict, max_length=16
     )
     """What the kind takes: docs/specs/mqtt.md."""

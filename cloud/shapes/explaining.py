@@ -7,16 +7,18 @@ class Obstacle(Answer):
     """Why devices of a plan would not get it, or not soon."""
 
     kind: str
-    """"conflict", "superseded", "variant", "budget", "offline", "disk"."""
+    """"target", "wave", "conflict", "superseded", "variant", "budget", "bytes", "metered", "disk",
+    "offline"."""
     device: str
     """"": not of one device."""
     text: str
 
 
 class PlannedModule(Answer):
-    """What a module would cost."""
+    """What a module would cost, or the candidate beside it."""
 
     module: str
+    """Its name; "NAME candidate" for a candidate."""
     model: str
     version: int
     bundle: str
@@ -39,9 +41,9 @@ class Plan(Answer):
     modules: list[PlannedModule]
     obstacles: list[Obstacle]
     expected_s: float | None
-    """How long it takes at least by the strategy itself; None: it needs people or windows."""
+    """How long it takes if all goes well; None: it does not end by itself as things are."""
     expected: str
-    """How that comes about."""
+    """What that rests on: what was measured, and what had to be assumed."""
 
 
 class Claim(Answer):

@@ -3,24 +3,66 @@
 The document is what `packhorse deploy -f` reads; docs/specs/rollouts.md says what each field means.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cloud.schema import Answer, Request
+from cloud.shapes.candidates import ModuleCandidate
 from cloud.shapes.deployments import Capture
 from cloud.shapes.words import ShortText
 
 MAX_MODULES = 16
 MAX_WAVES = 32
 MAX_WINDOWS = 16
+WHOLE = 100.0
 DAY_S = 86400.0
 YEAR_S = 366 * DAY_S
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=YEAR_S)]
-Percent = Annotated[str, Field(pattern=r"^(100|[1-9]?[0-9])(\.[0-9]+)?%$")]
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+
+
+def _share(value: object) -> object:
+    """Return 20% as the number 20.0."""
+    found = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    return float(found[1]) if found else value
+
+
+def _unavailable(value: object) -> object:
+    """Return a number of devices, or a percentage as text, of what may be one."""
+    fix = "give a number of devices from 1 on, or a percentage such as '20%', at most 100%"
+    if isinstance(value, str):
+        found = _PERCENT.fullmatch(value.strip())
+        if found is None or float(found[1]) > WHOLE:
+            raise ValueError(fix)
+        return f"{float(found[1]):g}%"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(fix)
+    return value
+
+
+def _failures(value: object) -> object:
+    """Return a fraction from 0 to 1, or a number of devices, of what may be one."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    part = isinstance(value, float) and 0 <= value <= 1
+    if not whole and not part:
+        raise ValueError("give a fraction from 0.0 to 1.0, or a number of devices from 1 on")
+    return value
+
+
 Expression = Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class ModuleDownload(Request):
+    """What each device may spend on the download of a module; when: `strategy.windows`."""
+
+    budget_bytes: int | None = Field(default=None, gt=0, le=1 << 53)
+    """In one attempt; None: any."""
+    metered: Literal["", "allow"] = ""
+    """allow: also over a link that costs by the byte."""
 
 
 class ModuleWish(Request):
@@ -35,14 +77,17 @@ class ModuleWish(Request):
     capture: Capture = Capture()
     soak_s: float = Field(default=30.0, ge=0, le=DAY_S)
     """How long a device keeps the version before warm."""
+    candidate: ModuleCandidate | None = None
+    """What runs beside it on each device, to be measured."""
+    download: ModuleDownload = ModuleDownload()
 
 
 class Wave(Request):
     """Some devices that go before the others."""
 
     count: int | None = Field(default=None, ge=1)
-    percent: float | None = Field(default=None, gt=0, le=100)
-    """Of all devices of the rollout."""
+    percent: Annotated[float, BeforeValidator(_share), Field(gt=0, le=WHOLE)] | None = None
+    """Of all devices of the rollout: 20, or 20%."""
     selector: Expression | None = None
     gate: Share | None = None
     """None: that of the strategy; so with the next two."""
@@ -70,7 +115,7 @@ class Retry(Request):
 class Budget(Request):
     """How many devices may be unavailable at once."""
 
-    max_unavailable: Annotated[int, Field(ge=1)] | Percent = 1
+    max_unavailable: Annotated[int | str, BeforeValidator(_unavailable)] = 1
     """A percentage is rounded down, but to 1 at least."""
     by: ShortText | None = None
     """The label whose values are counted each by itself; None: all devices together."""
@@ -93,13 +138,13 @@ class Windows(Request):
     update: list[Window] = Field(default_factory=list, max_length=MAX_WINDOWS)
     """When a device may get the new version."""
     download: list[Window] = Field(default_factory=list, max_length=MAX_WINDOWS)
-    """When devices are told where to download it."""
+    """When devices download it; each keeps to it by its own clock."""
 
 
 class Abort(Request):
     """When a rollout stops by itself."""
 
-    failures: Share | Annotated[int, Field(ge=1)] = 0.1
+    failures: Annotated[float | int, BeforeValidator(_failures)] = 0.1
     """A fraction from 0 to 1 with a point (1.0: never), or a number of devices."""
     after_s: Annotated[float, Field(gt=0, le=YEAR_S)] | None = None
     """Stop if it is not complete after so long; None: the time-outs of waves are enough."""
@@ -172,6 +217,15 @@ class Approval(Answer):
     at: float
 
 
+class Trouble(Answer):
+    """What keeps a rollout from going on although it waits for nobody."""
+
+    what: str
+    """"step": what devices should be told cannot be; "follow": of a moved alias no rollout."""
+    reason: str
+    since: float
+
+
 class Rollout(Answer):
     """A document on its way to its devices."""
 
@@ -181,7 +235,9 @@ class Rollout(Answer):
     priority: int
     state: str
     reason: str
-    """Why it is in this state; never empty when it is stuck."""
+    """Why it is in this state."""
+    troubles: list[Trouble] = Field(default_factory=list)
+    """What is in its way beside that; the registry tries again by itself."""
     since: float
     """When it came into this state."""
     wave: int

@@ -102,6 +102,10 @@ class Crowd:
         """Of the processes."""
         return [process.child.pid for process in self._processes]
 
+    def memory_bytes(self) -> int:
+        """Return what the processes hold, what they share with others counted in parts."""
+        return sum(_memory_bytes(pid) for pid in self.pids)
+
     def count(self) -> Count:
         """Return how all devices are, as far as was told; raise SimulationError."""
         self._require_alive()
@@ -122,6 +126,9 @@ class Crowd:
             generations=dict(generations),
             messages=sum(one.messages for one in told),
             connects=sum(one.connects for one in told),
+            waiting=sum(one.waiting for one in told),
+            met=sum(one.met for one in told),
+            spared=sum(one.spared for one in told),
         )
 
     def wait(self, holds: Callable[[Count], bool], deadline: float) -> bool:
@@ -132,6 +139,11 @@ class Crowd:
                 return False
             pause.wait(POLL_S)
         return True
+
+    def storm(self) -> None:
+        """Have the power of the site go in one moment."""
+        for process in self._processes:
+            process.send(simulated.STORM)
 
     def calm(self) -> None:
         """Let no more faults happen."""
@@ -154,3 +166,11 @@ class Crowd:
             if process.child.poll() is not None:
                 code = process.child.returncode
                 raise SimulationError(f"a process of simulated devices ended with code {code}")
+
+
+def _memory_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    except OSError:  # it has ended
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024

@@ -1,9 +1,11 @@
 """Many devices enrolled at once, in a registry that does not run yet.
 
 The same tokens, requests, certificates and rows as by the API, in few transactions; the broker
-learns of all of them at its start.
+learns of all of them at its start. The devices' own files are gone with the simulation, so nothing
+waits for the disk.
 """
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,13 +13,13 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlmodel import Session
 
 from cloud import database, endpoints
 from cloud.registry import enrolment, tokens
 from cloud.settings import Settings
 from cloud.trust.authority import DEVICE_DAYS, Authority
-from runtime import files, keyfiles
 from runtime.topics import DeviceId
 
 DAY_S = 86_400.0
@@ -56,7 +58,7 @@ def tell_place(devices: Sequence[str], at: Path, *, url: str, broker_port: int) 
             "ca_fingerprint": "",
             "certificate_not_after": time.time() + DEVICE_DAYS * DAY_S,
         }
-        files.write_json(at / device / "identity.json", identity)
+        (at / device / "identity.json").write_text(json.dumps(identity), "utf-8")
 
 
 def _groups(devices: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -74,7 +76,7 @@ def _enrol(
     now = time.time()
     identity = directory / "identity"
     identity.mkdir(parents=True)
-    key = keyfiles.own_key(identity / "device.key", remedy="remove it")
+    key = _new_key(identity / "device.key")
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     csr = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     token, _row = tokens.create(
@@ -97,3 +99,15 @@ def _enrol(
     )
     (identity / "device.pem").write_text(enrolled.certificate, "ascii")
     (identity / "ca.pem").write_text(authority.ca_pem, "ascii")
+
+
+def _new_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    made = ec.generate_private_key(ec.SECP256R1())
+    pem = made.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.touch(mode=0o600)
+    path.write_bytes(pem)
+    return made

@@ -7,27 +7,29 @@ own registry     enrol all ─► serve ─► devices connect ─► deploy 1 �
 import functools
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cloud import shapes
 from cloud.cli.pushing import push
 from cloud.client import Client
-from cloud.simulation import bundles, enrolling, plan, report
+from cloud.simulation import bundles, enrolling, plan, report, weather
 from cloud.simulation.crowd import Crowd
-from cloud.simulation.report import Times
+from cloud.simulation.report import Books, Times
 from cloud.simulation.stage import Stage
+from cloud.simulation.weather import Weather
 from runtime import files
 from runtime.digests import Digest
-from runtime.simulated import FAILING_CHECK, Count, Fleet, Member
+from runtime.simulated import FAILING_CHECK, REBOOT_STORM, Count, Fleet, Member
 
 LABELS = {"site": "simulated"}
 SELECTOR = "site=simulated"
 SOAK_S = 1.0
-TOLD_EVERY_S = 2.0
+TOLD_EVERY_S, LOOK_S = 2.0, 0.2
 SETTLED_S = 3.0
 """With a registry of others: all is over when all devices have run what they shall for so long."""
 QUIET_S = 10.0
@@ -50,8 +52,9 @@ class Wish:
     """URL of a registry that is there already; None: one of its own."""
     tokens: tuple[str, ...] = ()
     """For it, one for each device."""
-    between: Callable[[Stage, Crowd], None] = field(default=lambda _stage, _crowd: None)
-    """Called before the second deployment to an own registry: for tests that meddle."""
+    restarts: tuple[str, ...] = ()
+    """What of an own registry is killed in the middle of the second deployment: see weather."""
+    records_per_s: float = 0.0
 
 
 def run(wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
@@ -75,6 +78,8 @@ class _Run:
         self._deadline = self._began + wish.timeout_s
         self._told_at = 0.0
         self._times = Times()
+        self._weather = Weather([], lambda _what: None)
+        self._deployments: list[str] = []
 
     def go(self) -> dict[str, Any]:
         """Do all of it."""
@@ -87,34 +92,66 @@ class _Run:
             found = stage.start()
             enrolling.tell_place(self._names, devices, url=found.url, broker_port=found.broker_port)
             with stage.client(found.url) as registry, self._crowd(found.url) as crowd:
-                return self._play(stage, registry, crowd)
+                self._weather = self._forecast(crowd, stage)
+                wanted = self._play(stage, registry, crowd)
+                return self._end(stage, crowd, wanted)
 
-    def _play(self, stage: Stage, registry: Client, crowd: Crowd) -> dict[str, Any]:
+    def _forecast(self, crowd: Crowd, stage: Stage | None) -> Weather:
+        doing: dict[str, Callable[[], None]] = {weather.STORM: crowd.storm}
+        if stage is not None:
+            doing |= {weather.BROKER: stage.kill_broker, weather.REGISTRY: stage.restart}
+
+        def do(what: str) -> None:
+            self._say(f"{time.monotonic() - self._began:6.1f} s  {what}!")
+            doing[what]()
+
+        storms = self._wish.profiles.get(REBOOT_STORM, 0.0) > 0
+        return Weather(weather.plan(self._wish.restarts, storms=storms), do)
+
+    def _play(self, stage: Stage, registry: Client, crowd: Crowd) -> Digest:
+        """Deploy the first version, then the second; return the second one's bundle."""
         count = len(self._names)
         versions = [
             push(registry, bundles.write(self._place / f"bundle-{number}", number, self._wish.seed))
             for number in (1, 2)
         ]
-        self._wait(crowd, lambda now: now.connected >= count * 0.99, "connected")
+        self._wait(crowd, lambda now: now.met >= count * 0.99, "connected")
         stage.acknowledged(self._deadline, crowd.count)
         for name, version in zip(("first", "second"), versions, strict=True):
             self._quiet(crowd)
             if name == "second":
-                self._wish.between(stage, crowd)
-            began = time.monotonic()
-            registry.deploy(
-                shapes.NewDeployment(
-                    model=bundles.MODEL, version=version.version, selector=SELECTOR, soak_s=SOAK_S
-                )
-            )
-            tick = self._ticker(crowd, f"{name} version")
-            if stage.acknowledged(self._deadline, tick):
-                self._times.acknowledged_s[name] = time.monotonic() - began
+                self._weather.begin()
+            began = self._deploy(stage, registry, crowd, name, version.version)
             bundle = Digest(version.bundle)
             goal = count if name == "first" else count - self._will_refuse()
             if self._wait(crowd, functools.partial(_ran, bundle, goal), f"run {name}"):
                 self._times.converged_s[name] = time.monotonic() - began
-        return self._end(crowd, bundle)
+            self._await_finals(stage, crowd)
+        return bundle
+
+    def _await_finals(self, stage: Stage, crowd: Crowd) -> None:
+        """Let every device tell the end of each deployment made so far."""
+        pause, wanted = threading.Event(), len(self._names) * len(self._deployments)
+        while len(stage.finals()) < wanted and time.monotonic() < self._deadline:
+            self._tell(crowd.count(), "all have told the end of it")
+            pause.wait(LOOK_S)
+
+    def _deploy(
+        self, stage: Stage, registry: Client, crowd: Crowd, name: str, version: int
+    ) -> float:
+        """Deploy, and wait until all have acknowledged; return when that began."""
+        began = time.monotonic()
+        with stage.noting_change(self._names[0]) as stored:
+            wish = shapes.NewDeployment(
+                model=bundles.MODEL, version=version, selector=SELECTOR, soak_s=SOAK_S
+            )
+            self._deployments.append(registry.deploy(wish).id)
+            tick = self._ticker(crowd, f"{name} version")
+            done = stage.acknowledged(self._deadline, tick)
+        if done and stored:
+            self._times.acknowledged_s[name] = time.monotonic() - began
+            self._times.published_s[name] = time.monotonic() - stored[0]
+        return began
 
     def _quiet(self, crowd: Crowd) -> None:
         """Let what is still to be said be said; where faults happen, it never all is."""
@@ -129,17 +166,27 @@ class _Run:
 
         crowd.wait(silent, min(deadline, self._deadline))
 
-    def _end(self, crowd: Crowd, wanted: Digest) -> dict[str, Any]:
-        """Let the faults end, and what they broke mend itself."""
+    def _end(self, stage: Stage, crowd: Crowd, wanted: Digest) -> dict[str, Any]:
+        """Let all happen that shall, then the faults end, and what they broke mend itself."""
+        self._wait(crowd, self._befallen, "every fault has happened")
         crowd.calm()
         refusing = self._will_refuse()
 
         def over(now: Count) -> bool:
             runs = now.running.get(wanted, 0)
-            return now.failed >= refusing and runs + refusing >= len(self._names)
+            told = now.failed >= refusing and runs + refusing >= len(self._names)
+            return told and not now.waiting
 
         self._wait(crowd, over, "all have ended on it")
-        return self._account(crowd, wanted)
+        self._quiet(crowd)
+        return self._account(
+            crowd,
+            wanted,
+            lambda: Books(self._deployments, stage.finals(), stage.records()),
+        )
+
+    def _befallen(self, now: Count) -> bool:
+        return self._weather.over and not now.spared
 
     def _elsewhere(self, url: str) -> dict[str, Any]:
         count = len(self._names)
@@ -149,12 +196,16 @@ class _Run:
             if sum(now.running.values()) + now.failed < count:
                 settled.clear()
                 return False
+            self._weather.begin()
             settled.append(time.monotonic())
-            return settled[-1] - settled[0] > SETTLED_S
+            return settled[-1] - settled[0] > SETTLED_S and self._befallen(now)
 
         with self._crowd(url) as crowd:
+            self._weather = self._forecast(crowd, None)
             self._wait(crowd, over, "run what is deployed to them")
-            return self._account(crowd, None)
+            crowd.calm()
+            self._wait(crowd, lambda now: over(now) and not now.waiting, "all have ended on it")
+            return self._account(crowd, None, lambda: None)
 
     def _crowd(self, url: str) -> Crowd:
         wish = self._wish
@@ -165,9 +216,11 @@ class _Run:
             Fleet(
                 members=tuple(self._member(name, tokens.get(name, "")) for name in names),
                 registry_url=url,
+                place=str(self._place / f"downloads-{names[0]}"),
                 seed=wish.seed,
                 heartbeat_s=wish.heartbeat_s,
                 connect_spread_s=spread_s,
+                records_per_s=wish.records_per_s,
             )
             for names in plan.share(self._names, number)
         ]
@@ -195,6 +248,7 @@ class _Run:
         return crowd.wait(watched, self._deadline)
 
     def _tell(self, now: Count, what: str) -> None:
+        self._weather.look(now)
         if time.monotonic() < self._told_at + TOLD_EVERY_S:
             return
         self._told_at = time.monotonic()
@@ -204,13 +258,18 @@ class _Run:
             f"{running} running, {now.failed} refused, {now.messages} messages"
         )
 
-    def _account(self, crowd: Crowd, wanted: Digest | None) -> dict[str, Any]:
+    def _account(
+        self, crowd: Crowd, wanted: Digest | None, books: Callable[[], Books | None]
+    ) -> dict[str, Any]:
         self._times.total_s = time.monotonic() - self._began
+        memory_bytes = crowd.memory_bytes()
         outcomes = crowd.end()
-        found = report.result(outcomes, wanted, self._times)
+        found = report.result(outcomes, wanted, self._times, books(), memory_bytes=memory_bytes)
         missing = len(self._names) - len(outcomes)
         found["stuck"] += missing
-        return {**found, "devices": len(self._names), "seed": self._wish.seed}
+        found["without_version"] += missing
+        blows = [blow.plain(self._began) for blow in self._weather.blows]
+        return {**found, "devices": len(self._names), "blows": blows, "seed": self._wish.seed}
 
 
 def _ran(bundle: Digest, goal: int, now: Count) -> bool:

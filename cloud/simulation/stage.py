@@ -1,9 +1,12 @@
 """A registry of the simulation's own, in a directory of its own: `packhorse serve` as a child."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,16 +20,23 @@ from cloud.simulation.errors import SimulationError
 from runtime import children, files
 
 HOST = "127.0.0.1"
-START_S = 120.0
+START_S, TRIES = 120.0, 3
 STOP_S = 15.0
 POLL_S = 0.02
-LOOK_S = 0.04
+LOOK_S = 0.02
+_CHANGE_S = 0.002
 
 
 _LAGGING = """
 SELECT count(*) FROM desired JOIN device ON device.id = desired.device
  WHERE device.reported_generation < desired.generation
 """
+_FINALS = """
+SELECT subject, json_extract(data, '$.deployment'), count(*) FROM event
+ WHERE kind IN ('device.converged', 'device.failed') GROUP BY 1, 2
+"""
+_RECORDS = "SELECT device, count(*), count(DISTINCT request) FROM record GROUP BY device"
+_GENERATION = "SELECT generation FROM desired WHERE device = ?"
 
 
 class Stage:
@@ -42,19 +52,58 @@ class Stage:
 
     def start(self) -> Endpoints:
         """Return where it is once it answers; raise SimulationError."""
+        for _ in range(TRIES - 1):
+            if (found := self._try()) is not None:
+                return found
+        return self._start(0, 0)
+
+    def _try(self) -> Endpoints | None:
+        """Return where it is; None: it has ended, so perhaps another program took its port."""
+        try:
+            return self._start(0, 0)
+        except SimulationError:
+            if self._child is None or self._child.poll() is None:
+                raise
+        return None
+
+    def restart(self) -> None:
+        """Kill the registry, with which its broker ends; start it at the same place."""
+        found = self._found()
+        assert self._child is not None
+        self._child.kill()
+        self._child.wait()
+        self._start(found.http_port, found.broker_port)
+
+    def kill_broker(self) -> None:
+        """Kill the broker; the registry starts another."""
+        config = os.fsencode(self.settings.data / "broker")
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if process.name.isdigit() and config in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+
+    def _found(self) -> Endpoints:
+        found = endpoints.remembered(self.settings.data)
+        assert found is not None
+        return found
+
+    def _start(self, port: int, broker_port: int) -> Endpoints:
         data = str(self.settings.data)
-        anywhere = ["--host", HOST, "--port", "0", "--broker-port", "0"]
+        ports = ["--host", HOST, "--port", str(port), "--broker-port", str(broker_port)]
         with self._log.open("ab") as printed:
             self._child = child = children.spawn(
-                [find("packhorse"), "serve", "--data", data, *anywhere],
+                [find("packhorse"), "serve", "--data", data, *ports],
                 stdout=printed,
                 stderr=printed,
                 start_new_session=True,
             )
         deadline, pause = time.monotonic() + START_S, threading.Event()
         while (found := endpoints.remembered(self.settings.data)) is None or found.pid != child.pid:
-            if child.poll() is not None or time.monotonic() > deadline:
+            if child.poll() is not None:
                 raise SimulationError(f"the registry did not start: {_tail(self._log)}")
+            if time.monotonic() > deadline:
+                text = f"the registry did not answer within {START_S:g} s: is this machine busy? "
+                raise SimulationError(text + _tail(self._log))
             pause.wait(POLL_S)
         return found
 
@@ -68,6 +117,44 @@ class Stage:
         """Return how many devices have not said that their newest desired state is durable."""
         with self._engine.connect() as connection:
             return int(connection.exec_driver_sql(_LAGGING).scalar_one())
+
+    def finals(self) -> dict[tuple[str, str], int]:
+        """Return how often each device told the end of each deployment: it runs it, or will not."""
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(_FINALS)
+            return {(device, deployment): count for device, deployment, count in found}
+
+    def records(self) -> dict[str, tuple[int, int]]:
+        """Return how many records of each device are stored, and how many different ones."""
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(_RECORDS)
+            return {device: (count, different) for device, count, different in found}
+
+    @contextlib.contextmanager
+    def noting_change(self, device: str) -> Iterator[list[float]]:
+        """Note when a newer desired state of a device is stored, which is before it is published.
+
+        The list holds the moment (of time.monotonic) at the end, unless there was none.
+        """
+        before, seen, over = self._generation(device), list[float](), threading.Event()
+
+        def look() -> None:
+            while not seen and not over.wait(_CHANGE_S):
+                if self._generation(device) > before:
+                    seen.append(time.monotonic())
+
+        watching = threading.Thread(target=look, name="change", daemon=True)
+        watching.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            watching.join()
+
+    def _generation(self, device: str) -> int:
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(_GENERATION, (device,)).scalar_one_or_none()
+        return int(found or 0)
 
     def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
         """Wait until no device lags; return whether that was in time. `tick` may raise."""

@@ -16,6 +16,8 @@
 
     service ◄── service_revision, service_key     service_run
 
+    image_login (for the devices of a selector)
+
     run     webhook ◄── delivery, dead_letter     idempotency_key
 
 Times are seconds since 1970 (UTC) as floats, as on the wire. JSON columns hold plain values.
@@ -39,6 +41,7 @@ from cloud.tables.deltas import Encoding
 from cloud.tables.devices import Certificate, Device, EnrolmentToken
 from cloud.tables.deployments import Deployment, Desired
 from cloud.tables.telemetry import Batch, Record, RejectedBatch
+from cloud.tables.imagelogins import ImageLogin
 from cloud.tables.history import (
     ApiKey,
     DeadLetter,
@@ -71,6 +74,7 @@ __all__ = [
     "EnrolmentToken",
     "Event",
     "IdempotencyKey",
+    "ImageLogin",
     "Lease",
     "Lineage",
     "Model",

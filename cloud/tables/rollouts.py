@@ -32,6 +32,10 @@ class Rollout(SQLModel, table=True):
     origin: str = ""
     """What it was made from by `rollback`, or whose alias moved."""
     superseded_by: str = ""
+    troubles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+    )
+    """What keeps it from going on: see `cloud.rollouts.troubles`."""
     created_at: float
     created_by: str
     completed_at: float | None = None
@@ -60,6 +64,11 @@ class RolloutDevice(SQLModel, table=True):
     wave: int | None = None
     retries: int = 0
     reason: str = Field(default="", sa_column=Column(Text, nullable=False))
+    admitted_at: float | None = None
+    """When its turn came; None: it has not."""
+    not_before: float | None = None
+    """From when on it may download; None: it need not wait."""
+    not_after: float | None = None
 
 
 class Lease(SQLModel, table=True):

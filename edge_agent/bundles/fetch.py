@@ -13,16 +13,19 @@ came as a delta and does not decode is fetched whole: once, and the registry is 
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from edge_agent.bundles import partfile, purse, room
 from edge_agent.bundles.journey import Journey
 from edge_agent.bundles.offers import Ask
 from edge_agent.bundles.patience import POLL_S, FetchCancelledError, Patience
+from edge_agent.bundles.purse import Purse
 from edge_agent.bundles.ranges import RangeClient
 from edge_agent.bundles.roads import Roads
 from edge_agent.bundles.spent import Spent
+from edge_agent.bundles.valve import Valve
 from edge_agent.lan.sharing import Sharing
 from edge_agent.mind import terms as terms_of
 from edge_agent.mind.terms import NO_TERMS, Terms
@@ -37,13 +40,20 @@ from runtime.errors import InvalidError
 from runtime.messages import Transfer
 from runtime.retry import Backoff
 
-__all__ = ["FetchCancelledError", "Fetcher"]
+__all__ = ["FetchCancelledError", "Fetcher", "Passage"]
 
 log = logging.getLogger(__name__)
 
 RESERVE_BYTES = 64 << 20
 """What a download leaves free on the disk."""
 TIMEOUT_S = 30.0
+
+
+class Passage(NamedTuple):
+    """The way for bytes of a bundle that are no blobs of it."""
+
+    valve: Valve
+    spent: Spent
 
 
 class Fetcher:
@@ -130,6 +140,38 @@ class Fetcher:
         finally:
             self._discard()
             self._turn.release()
+
+    @contextlib.contextmanager
+    def passage(
+        self, bundle: Digest, *, cancelled: Callable[[], bool], terms: Terms
+    ) -> Iterator[Passage]:
+        """Give what bytes of a bundle pass that do not come as its blobs: images.
+
+        The same terms, rate and purse hold for them, and they are counted with the others.
+        """
+        patience = Patience(self.backoff, cancelled, lambda: self._hindrance(terms))
+        spent = self.spent.setdefault(bundle, Spent())
+
+        def received(count: int) -> None:
+            spent.received_bytes += count
+
+        with contextlib.ExitStack() as opened:
+            yield Passage(self.valve(bundle, terms, patience, received, opened), spent)
+
+    def valve(
+        self,
+        bundle: Digest,
+        terms: Terms,
+        patience: Patience,
+        received: Callable[[int], None],
+        opened: contextlib.ExitStack,
+    ) -> Valve:
+        """Return what every byte of a bundle passes, until `opened` is closed."""
+        own = None
+        if terms.budget_bytes is not None:
+            own = Purse(self.work, bundle, terms, terms.budget_bytes)
+            opened.callback(own.settle)
+        return Valve(patience, purse=own, pace=self.pace, received=received)
 
     def _hindrance(self, terms: Terms) -> terms_of.Wait | None:
         return terms_of.hindrance(terms, metered=self.metered, now=self.clock.now())

@@ -12,11 +12,9 @@ from edge_agent.bundles.doubts import Doubts
 from edge_agent.bundles.download import Downloader
 from edge_agent.bundles.offers import PLAIN, Means, Offers
 from edge_agent.bundles.patience import Patience
-from edge_agent.bundles.purse import Purse
 from edge_agent.bundles.ranges import RangeClient
 from edge_agent.bundles.roads import HttpsRoad
 from edge_agent.bundles.spent import Spent
-from edge_agent.bundles.valve import Valve
 from edge_agent.lan.peers import Peers
 from edge_agent.mind.terms import Terms
 from runtime import digests, files, messages
@@ -61,11 +59,8 @@ class Journey:
             return self._run(bundle)
 
     def _equipped(self, bundle: Digest, terms: Terms, opened: contextlib.ExitStack) -> Downloader:
-        fetcher, own = self._fetcher, None
-        if terms.budget_bytes is not None:
-            own = Purse(fetcher.work, bundle, terms, terms.budget_bytes)
-            opened.callback(own.settle)
-        valve = Valve(self._patience, purse=own, pace=fetcher.pace, received=self._received)
+        fetcher = self._fetcher
+        valve = fetcher.valve(bundle, terms, self._patience, self._received, opened)
         neighbours, sharing = None, fetcher.sharing
         if sharing is not None and sharing.address():
             context = sharing.papers.for_asking()

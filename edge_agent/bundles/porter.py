@@ -3,6 +3,7 @@
 One job at a time, in the order given, so that nothing is swept while it is being brought.
 """
 
+import functools
 import logging
 import queue
 import threading
@@ -139,12 +140,14 @@ class Porter:
             terms=job.terms,
         )
         if self._room is not None:
-            self._room.bring(
+            passage = functools.partial(
+                self._fetcher.passage,
                 job.bundle,
-                self._releases.fetched_index(job.bundle),
-                progress=progress,
                 cancelled=lambda: self._is_cancelled(job.job),
+                terms=job.terms,
             )
+            index = self._releases.fetched_index(job.bundle)
+            self._room.bring(job.bundle, index, progress=progress, passage=passage)
         transfer = self._fetcher.transfer(job.bundle)
         self._tell(job, events.Fetched(job.module, job.job, transfer))
 

@@ -8,7 +8,7 @@ count  what came
 from collections.abc import Callable
 
 from edge_agent.bundles.patience import Patience
-from edge_agent.bundles.purse import Purse
+from edge_agent.bundles.purse import STEP_BYTES, Purse
 from edge_agent.pace import Pace
 
 
@@ -34,6 +34,13 @@ class Valve:
         """
         self.patience.require_leave()
         return count if self._purse is None else self._purse.room(count, least=least)
+
+    def step(self, count: int) -> int:
+        """Return how many of these bytes one request should be for.
+
+        What a budget pays for is noted before it is asked for, and lost by a kill.
+        """
+        return count if self._purse is None else min(count, STEP_BYTES)
 
     def most(self, count: int) -> int:
         """Return how many of these bytes should be taken at once, at least one."""

@@ -7,11 +7,11 @@ import contextlib
 import http.client
 import logging
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from edge_agent.containers import judging, plan
+from edge_agent.containers import judging, plan, refusals
 from edge_agent.containers.judging import Standing, Streak, Verdict
 from edge_agent.containers.plan import Origin
 from edge_agent.workers import captured
@@ -29,6 +29,33 @@ LOG_LINES = 500
 """Of a container, at most, that are copied at once."""
 
 
+class Copied(NamedTuple):
+    """Up to where a log was read: Podman tells times in whole seconds, so lines share them."""
+
+    at: bytes = b""
+    lines: int = 0
+    """With that time."""
+
+
+UNREAD = Copied()
+
+
+def unread(lines: Sequence[bytes], copied: Copied) -> tuple[list[bytes], Copied]:
+    """Return the texts of those of "TIME TEXT" that are new, and up to where it is read then."""
+    found = []
+    at, count = copied
+    again = 0
+    for line in lines:
+        when, _, text = line.partition(b" ")
+        if when == copied.at and again < copied.lines:
+            again += 1
+        elif when >= at:
+            count = count + 1 if when == at else 1
+            at = when
+            found.append(text)
+    return found, Copied(at, count)
+
+
 @dataclass
 class Hand:
     """One container of a crew."""
@@ -38,8 +65,8 @@ class Hand:
     begun_at: float | None = None
     """When it was started, or found running; None: it is not to run now."""
     streak: Streak | None = None
-    copied: bytes = b""
-    """When the newest line was written that is in the module's log."""
+    copied: Copied = UNREAD
+    """How far its own log is in the module's."""
     rests: bool = False
     """It is known not to run."""
 
@@ -133,28 +160,33 @@ class Crew:
         for name, hand in self._hands.items():
             with contextlib.closing(engine.follow(hand.id, lines=LOG_LINES, follow=False)) as log:
                 lines = b"".join(log).splitlines()
-            for line in lines:
-                at, _, text = line.partition(b" ")
-                if at > hand.copied:
-                    found += name.encode() + b": " + text + b"\n"
-            hand.copied = max(hand.copied, lines[-1].partition(b" ")[0]) if lines else hand.copied
+            fresh, hand.copied = unread(lines, hand.copied)
+            found += b"".join(name.encode() + b": " + text + b"\n" for text in fresh)
         return found
 
     def _labels(self) -> dict[str, str]:
         return {plan.DEVICE: self._origin.device, plan.MODULE: self._origin.module}
 
     def _make(self, engine: "Engine") -> None:
-        for called in {one.name for each in self._order for one in each.volumes if one.name}:
-            engine.make_volume(plan.volume(self._origin, called), self._labels())
+        self._require_able(engine)
+        for volume, labels in plan.volumes(self._group, self._origin).items():
+            engine.make_volume(volume, labels)
         if plan.needs_network(self._group):
             network = plan.network(self._origin, self.start)
             engine.make_network(network, plan.labels(self._origin, self.start))
         hands = {}
         for each in self._order:
             name = plan.name(self._origin, self.start, each.name)
-            made = engine.create(name, plan.spec(each, self._origin, self.start))
+            with refusals.explained(each):
+                made = engine.create(name, plan.spec(each, self._origin, self.start))
             hands[each.name] = Hand(each, made, rests=True)
         self._hands = hands
+
+    def _require_able(self, engine: "Engine") -> None:
+        if any(each.memory_mb is not None or each.gpus for each in self._order):
+            able = engine.abilities()
+            for each in self._order:
+                refusals.require(each, limits_memory=able.limits_memory, gives_gpus=able.gives_gpus)
 
     def _advance(self, engine: "Engine", hand: Hand, now: float) -> Verdict:
         seen = engine.container(hand.id)
@@ -190,7 +222,8 @@ def _begun(engine: "Engine", hand: Hand, seen: ContainerSeen) -> ContainerSeen |
     elif seen.running or _is_done(hand.spec, seen):
         return seen
     else:
-        engine.start(hand.id)
+        with refusals.explained(hand.spec):
+            engine.start(hand.id)
     return engine.container(hand.id)
 
 

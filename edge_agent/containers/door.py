@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runtime.containers.engine import Engine
 
-DOCKER = Path("/var/run/docker.sock")
-PODMAN = Path("/run/podman/podman.sock")
+ROOT = Path("/")
+DOCKER = Path("var/run/docker.sock")
+PODMAN = Path("run/podman/podman.sock")
 ANSWER_S = 30.0
 
 
@@ -50,10 +51,11 @@ class EngineDoor:
         self.drop()
 
 
-def default_url(environment: Mapping[str, str], *, docker: Path = DOCKER) -> str:
+def default_url(environment: Mapping[str, str], *, root: Path = ROOT) -> str:
     """Return where an engine listens on this device, or would."""
     rootless = Path(environment.get("XDG_RUNTIME_DIR") or "/nowhere") / "podman/podman.sock"
-    for path in (docker, PODMAN, rootless):
+    docker = root / DOCKER
+    for path in (docker, root / PODMAN, rootless):
         if path.exists():
             return f"unix://{path}"
     return f"unix://{docker}"

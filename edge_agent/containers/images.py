@@ -1,6 +1,6 @@
 """The images that bundles need: pulled by digest, looked for, and removed by reference.
 
-    {data}/containers/{bundle}.json    the images that were pulled for a bundle
+    {data}/containers/{bundle}.json    the images that were brought for a bundle
 
 A note is written before its images are pulled and removed after they are, so nothing is forgotten
 by an agent that is killed; and while there is none, no engine is asked for anything. All methods
@@ -14,16 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.bundles.patience import FetchCancelledError
+from edge_agent.bundles.fetch import Passage
 from edge_agent.containers import permits, plan
+from edge_agent.containers.carrier import Carrier
 from edge_agent.containers.door import EngineDoor
-from edge_agent.containers.logins import Logins
 from edge_agent.containers.permits import Permits
-from edge_agent.errors import ImageError, NoImageError
 from runtime import files
 from runtime.bundle.containers import Group
 from runtime.bundle.index import Index
-from runtime.containers.errors import AbsentError, EngineError, EngineRefusedError
+from runtime.containers.errors import EngineError
 from runtime.digests import Digest
 from runtime.errors import IntegrityError, InvalidError
 
@@ -40,11 +39,11 @@ class ImageKeeper:
     """Of one agent."""
 
     def __init__(
-        self, notes: Path, device: str, *, door: EngineDoor, permits: Permits, logins: Logins
+        self, notes: Path, device: str, *, door: EngineDoor, permits: Permits, carrier: Carrier
     ) -> None:
-        """Keep notes in a directory; ask the engine behind `door`."""
+        """Keep notes in a directory; ask the engine behind `door`, and have `carrier` bring."""
         self._notes, self._device = notes, device
-        self._door, self._permits, self._logins = door, permits, logins
+        self._door, self._permits, self._carrier = door, permits, carrier
 
     def bring(
         self,
@@ -52,13 +51,11 @@ class ImageKeeper:
         index: Index,
         *,
         progress: Callable[[int, int], None],
-        cancelled: Callable[[], bool],
+        passage: Passage,
     ) -> None:
         """Have all images of a bundle on the device.
 
-        Raises InvalidError for what the device's settings do not allow, NoImageError for an image
-        that the image registry does not have, ImageError or an EngineError for what may work
-        another time, FetchCancelledError.
+        Raises InvalidError for what the device's settings do not allow, and what Carrier says.
         """
         if index.container is None:
             return
@@ -69,7 +66,8 @@ class ImageKeeper:
             note = Note(tuple(dict.fromkeys((*note.pulled, *missing))))
             self._write(bundle, note)
             for image in missing:
-                self._pull(image, progress, cancelled)
+                log.info("image is brought", extra={"image": image})
+                self._carrier.bring(bundle, image, passage, progress)
 
     def require(self, index: Index) -> None:
         """Raise IntegrityError if an image is gone; that of a bundle without any is not."""
@@ -93,6 +91,7 @@ class ImageKeeper:
             try:
                 with self._letting_go():
                     self._remove(bundle, needed)
+                self._carrier.discard(bundle)
                 path.unlink(missing_ok=True)
             except (EngineError, InvalidError) as error:
                 log.info("images stay", extra={"bundle": bundle, "reason": str(error)})
@@ -108,27 +107,6 @@ class ImageKeeper:
             if image not in needed:
                 engine.images.remove(image)
                 log.info("image removed", extra={"image": image})
-
-    def _pull(
-        self, image: str, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
-    ) -> None:
-        def count(done_bytes: int, total_bytes: int) -> None:
-            if cancelled():
-                raise FetchCancelledError
-            progress(done_bytes, total_bytes)
-
-        log.info("image is pulled", extra={"image": image})
-        credentials = self._logins.of(image)
-        try:
-            self._door.engine().images.pull(image, credentials, lambda _line: None, count)
-        except AbsentError as error:
-            # So do registries answer too that want to know first who asks.
-            if "denied" not in error.said:
-                raise NoImageError(f"image {image}: {error.said}") from error
-            raise ImageError(f"image {image}: {error.said}: {self._logins.fix(image)}") from error
-        except EngineRefusedError as error:
-            hint = f": {self._logins.fix(image)}" if "auth" in error.said else ""
-            raise ImageError(f"image {image}: {error.said}{hint}") from error
 
     @contextlib.contextmanager
     def _letting_go(self) -> Iterator[None]:

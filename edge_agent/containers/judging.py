@@ -6,6 +6,7 @@ good when    health over HTTP                      `Streak` of the agent's own q
 """
 
 import enum
+from collections.abc import Iterable
 
 import msgspec
 
@@ -13,6 +14,7 @@ from runtime.bundle.containers import Container, Health
 from runtime.containers.specs import ContainerSeen
 
 MAX_SAID_CHARS = 300
+_KILLED = 137
 
 
 class Standing(enum.Enum):
@@ -31,9 +33,11 @@ class Verdict(msgspec.Struct, frozen=True):
     """Of one that has failed: why. Of one that is not good yet: what is waited for."""
     final: bool = False
     """It broke a limit of its own bundle: it would again."""
+    serves: bool = False
+    """It does its work, as far as can be told: one without a health check does from its start."""
 
 
-GOOD = Verdict(Standing.GOOD)
+GOOD = Verdict(Standing.GOOD, serves=True)
 
 
 class Streak(msgspec.Struct, frozen=True):
@@ -76,6 +80,11 @@ def judge(
     return _stopped(each, seen)
 
 
+def waiting(verdicts: Iterable[Verdict]) -> str:
+    """Return what those wait for that are not good yet."""
+    return "; ".join(one.text for one in verdicts if one.standing is Standing.NOT_YET)
+
+
 def _stopped(each: Container, seen: ContainerSeen) -> Verdict:
     if seen.oom_killed:
         limit = "" if each.memory_mb is None else f" ({each.memory_mb} MiB: resources.memory_mb)"
@@ -83,10 +92,17 @@ def _stopped(each: Container, seen: ContainerSeen) -> Verdict:
     if seen.state in {"exited", "dead"}:
         if each.restart == "on-failure" and seen.exit_code == 0 and not seen.error:
             return GOOD
-        return _failed(each, f"ended with code {seen.exit_code}{_tail(seen.error)}")
+        return _failed(each, f"ended with code {_code(each, seen)}{_tail(seen.error)}")
     if seen.state == "paused":
         return Verdict(Standing.NOT_YET, f"container {each.name} was paused by somebody else")
     return Verdict(Standing.NOT_YET, f"container {each.name} is {seen.state}")
+
+
+def _code(each: Container, seen: ContainerSeen) -> str:
+    if seen.exit_code != _KILLED or each.memory_mb is None:
+        return str(seen.exit_code)
+    # Not every engine tells when it was one of several processes that outgrew the limit.
+    return f"{_KILLED} (killed: perhaps resources.memory_mb {each.memory_mb} is too little)"
 
 
 def _health(
@@ -102,7 +118,9 @@ def _health(
         return _failed(each, f"is unhealthy{_tail(said)}")
     if good:
         return GOOD
-    return Verdict(Standing.NOT_YET, f"container {each.name} is not good yet{_tail(said)}")
+    unasked = streak is None and not seen.health
+    text = f"container {each.name} is not good yet{_tail(said)}"
+    return Verdict(Standing.NOT_YET, text, serves=unasked)
 
 
 def _failed(each: Container, text: str, *, final: bool = False) -> Verdict:

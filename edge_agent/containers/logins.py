@@ -3,7 +3,8 @@
     {"registry.example:5000": {"username": "camera-17", "password": "…"}}
 
 Written by `packhorse-agent registry-login`. It is read anew for each pull, so a password that was
-wrong is mended without a restart. What it does not name, the engine's own configuration may.
+wrong is mended without a restart. What it does not name, the registry's logins may
+(edge_agent.fleetlogins), and else Docker's own configuration.
 """
 
 import contextlib
@@ -13,27 +14,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge_agent.fleetlogins import FleetLogins
 from runtime import files
 from runtime.errors import InvalidError
+from runtime.imagelogins import Login
+from runtime.imageregistry import names
 
 if TYPE_CHECKING:
     from runtime.containers.specs import Credentials
 
 NAME = "registries.json"
 MODE = 0o600
-DOCKER_HUB = "docker.io"
 MAX_BYTES = 64 * 1024
-
-
-class Login(msgspec.Struct, frozen=True):
-    """A name and its password."""
-
-    username: str
-    password: str
-
-    def __repr__(self) -> str:
-        """Show who, never the password."""
-        return f"Login({self.username!r})"
 
 
 class Logins:
@@ -41,7 +33,7 @@ class Logins:
 
     def __init__(self, data: Path) -> None:
         """Look into the file in `data`."""
-        self._path = data / NAME
+        self._path, self._fleet = data / NAME, FleetLogins(data)
 
     def of(self, image: str) -> "Credentials | None":
         """Return who we are where an image is; None: nobody in particular.
@@ -50,12 +42,20 @@ class Logins:
         """
         from runtime.containers.specs import Credentials  # noqa: PLC0415 - only with containers
 
-        login = self.read().get(host(image))
+        host = names.host(image)
+        login = self.read().get(host) or self._fleet.read().get(host)
         return None if login is None else Credentials(login.username, login.password)
 
     def fix(self, image: str) -> str:
         """Return what helps against a registry that does not let us in."""
-        return f"see `packhorse-agent registry-login {host(image)}` on the device"
+        host = names.host(image)
+        with contextlib.suppress(InvalidError):
+            if host not in self.read() and host in self._fleet.read():
+                return f"the fleet's login is wrong or expired: `packhorse image-logins set {host}`"
+        return (
+            f"see `packhorse-agent registry-login {host}` on the device, or"
+            f" `packhorse image-logins set {host}`"
+        )
 
     def read(self) -> dict[str, Login]:
         """Return all logins, by registry."""
@@ -81,10 +81,3 @@ class Logins:
         if login is not None:
             kept[registry] = login
         files.write_atomic(self._path, msgspec.json.encode(kept), mode=MODE)
-
-
-def host(image: str) -> str:
-    """Return the image registry of an image: what stands before the first '/', if it is a host."""
-    first, slash, _ = image.partition("/")
-    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    return first if is_host else DOCKER_HUB

@@ -16,11 +16,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from edge_agent.containers import judging
 from edge_agent.containers.crew import Crew
 from edge_agent.containers.door import EngineDoor
 from edge_agent.containers.judging import Standing, Verdict
-from edge_agent.containers.orders import IN_TIME, End, Goal, Order, Told
+from edge_agent.containers.orders import End, Goal, Order, Told, late
 from edge_agent.containers.plan import Origin
+from edge_agent.containers.voice import Voice
 from edge_agent.containers.yard import Yard
 from edge_agent.mind import events
 from edge_agent.mind.turn import Limits
@@ -63,7 +65,8 @@ class ContainerMinder:
         self.crew = Crew(origin, group)
         self._exclusive = group.start == "stop-then-start"
         self._goal = Goal.MADE if self._exclusive else Goal.UP
-        self._yard, self._door, self._told = yard, door, told
+        self._yard, self._door = yard, door
+        self._voice = Voice(told, origin.module, slot)
         self._limits, self._printed = limits, printed
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._resting_for: ContainerMinder | None = None
@@ -103,6 +106,9 @@ class ContainerMinder:
         """Stop the containers until `other` has gone; the caller has the module's turn."""
         self._resting_for = other
         self.crew.rest(engine)
+        if self.accepted:
+            self.accepted = False
+            self._voice.say(events.WorkerRests)
 
     def release(self, other: "ContainerMinder") -> None:
         """Go on, if the containers rest for this one, which has gone."""
@@ -119,8 +125,7 @@ class ContainerMinder:
         self._yard.leave(self)
         if end is not None:
             log.info("containers ended", extra={"module_name": self.module, "reason": end.text})
-            gone = (self.module, self.slot, end.text, end.final, end.blameless)
-            self._told.put(events.WorkerExited(*gone))
+            self._voice.exited(end)
 
     def _live(self) -> End | None:
         wait_s = 0.0
@@ -203,31 +208,28 @@ class ContainerMinder:
             if verdict.standing is Standing.FAILED:
                 return self._fail(engine, name, verdict)
         self._failing_since = None
-        waiting = [one.text for one in verdicts.values() if one.standing is Standing.NOT_YET]
+        waiting = judging.waiting(verdicts.values())
+        self._voice.waits(waiting, now)
         if len(verdicts) < self.crew.size:
-            return self._start_slowly(engine, now, "; ".join(waiting))
+            return self._start_slowly(engine, now, waiting)
         self._tell_loaded()
         if not waiting:
             self._answer_checks(ok=True, text="all containers are good")
-        elif now - self._since > self._limits.check_timeout_s * IN_TIME:
-            self._answer_checks(ok=False, text=self._late("check", "; ".join(waiting)))
-        if self._accept and not self.accepted:
+        elif too_late := late("check", waiting, now - self._since, self._limits):
+            self._answer_checks(ok=False, text=too_late)
+        if self._accept and not self.accepted and all(one.serves for one in verdicts.values()):
             self.accepted = True
-            self._told.put(events.WorkerAccepting(self.module, self.slot))
+            self._voice.say(events.WorkerAccepting)
         return None
 
     def _start_slowly(self, engine: "Engine", now: float, waiting: str) -> End | None:
         """Go on waiting for those that others need, unless it takes too long."""
-        if self._loaded or now - self._since < self._limits.start_timeout_s * IN_TIME:
+        text = late("start", waiting, now - self._since, self._limits)
+        if self._loaded or not text:
             return None
-        text = self._late("start", waiting)
-        self._told.put(events.WorkerFailed(self.module, self.slot, text))
+        self._voice.failed(text)
         self.crew.dismiss(engine, kill=True)
         return End(text)
-
-    def _late(self, kind: str, waiting: str) -> str:
-        limit_s = {"check": self._limits.check_timeout_s, "start": self._limits.start_timeout_s}
-        return f"{waiting} after {limit_s[kind]:g} s ({kind}_timeout_s)"
 
     def _fail(self, engine: "Engine", name: str, verdict: Verdict) -> End | None:
         """Tell what is wrong with one of them, as the mind wants to hear it at this point."""
@@ -261,18 +263,17 @@ class ContainerMinder:
     def _tell_loaded(self) -> None:
         if not self._loaded:
             self._loaded, self._since = True, time.monotonic()
-            self._told.put(events.WorkerLoaded(self.module, self.slot))
+            self._voice.say(events.WorkerLoaded)
 
     def _answer_checks(self, *, ok: bool, text: str) -> None:
         for _ in range(self._checks):
-            self._told.put(events.WorkerChecked(self.module, self.slot, ok, text))
+            self._voice.checked(ok=ok, text=text)
         self._checks = 0
 
     def _refused(self, error: EngineError | InvalidError) -> End:
-        """Give up: the engine says no."""
+        """Give up: the engine says no. An image that is gone the mind has fetched again."""
         if not self.accepted or isinstance(error, AbsentError):
-            # Perhaps an image is gone: then the mind has it fetched again.
-            self._told.put(events.WorkerFailed(self.module, self.slot, str(error)))
+            self._voice.failed(str(error))
         with contextlib.suppress(EngineError, InvalidError):  # swept by whoever comes next
             self.crew.dismiss(self._door.engine(), kill=True)
         return End(str(error))
@@ -283,8 +284,9 @@ class ContainerMinder:
         if self._away_since is None:
             self._away_since = now
             log.warning("engine away", extra={"module_name": self.module, "reason": str(error)})
-        self._told.engine(str(error))
-        waits = self.accepted or self._goal in {Goal.HELD, Goal.GONE}
+        self._voice.engine(str(error))
+        rests = self._resting_for is not None or self._goal is Goal.HELD
+        waits = self.accepted or rests or self._goal is Goal.GONE
         if waits or now - self._away_since < AWAY_S:
             return None
         return End(f"the container engine does not answer: {error}", blameless=True)
@@ -294,5 +296,5 @@ class ContainerMinder:
             return
         self._away_since = self._failing_since = None
         self.crew.begin_anew()
-        self._told.engine("")
+        self._voice.engine("")
         log.info("engine is back", extra={"module_name": self.module})

@@ -2,10 +2,12 @@
 
 import enum
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
 from edge_agent.mind.events import Event
+from edge_agent.mind.turn import Limits
 
 IN_TIME = 0.95
 """Of the mind's own limit: this one can say what was waited for."""
@@ -47,3 +49,14 @@ class Told(msgspec.Struct, frozen=True):
     put: Callable[[Event], None]
     engine: Callable[[str], None]
     """What is wrong with the engine; "": nothing any more."""
+
+
+def late(kind: Literal["check", "start"], waiting: str, taken_s: float, limits: Limits) -> str:
+    """Return what was waited for in vain, if a check or a start has taken too long; "": it has not.
+
+    The mind has the same limit, and could not say what was waited for.
+    """
+    limit_s = limits.check_timeout_s if kind == "check" else limits.start_timeout_s
+    if taken_s <= limit_s * IN_TIME:
+        return ""
+    return f"{waiting} after {limit_s:g} s ({kind}_timeout_s)"

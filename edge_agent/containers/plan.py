@@ -18,6 +18,8 @@ BUNDLE = "packhorse.bundle"
 START = "packhorse.start"
 CONTAINER = "packhorse.container"
 VERSION = "packhorse.version"
+KEEP = "packhorse.keep"
+"""On a volume: "no", it goes with its module. As it was said when the volume was made."""
 START_CHARS = 8
 _TMPFS = "size=64m"
 
@@ -64,6 +66,17 @@ def volume(origin: Origin, called: str) -> str:
     """Return what a module's volume is called; it is the same for each version."""
     # "_" is in none of the names, so no two volumes have one name.
     return f"packhorse_{origin.device}_{origin.module}_{called}"
+
+
+def volumes(group: Group, origin: Origin) -> dict[str, dict[str, str]]:
+    """Return the module's volumes that a group needs: the labels of each, by name."""
+    own = {DEVICE: origin.device, MODULE: origin.module}
+    return {
+        volume(origin, one.name): own if one.keep else {**own, KEEP: "no"}
+        for each in group.containers
+        for one in each.volumes
+        if one.name
+    }
 
 
 def spec(each: Container, origin: Origin, start: str) -> ContainerSpec:

@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.containers import plan
 from edge_agent.containers.door import EngineDoor
 from edge_agent.containers.minder import ContainerMinder
 from edge_agent.containers.orders import Order, Told
@@ -88,6 +90,25 @@ class ContainerSupervisor:
     def stop(self, slot: int, *, kill: bool) -> None:
         """Have a slot's containers stopped and removed."""
         self._minders[slot].order(Order.KILL if kill else Order.STOP)
+
+    def forget(self, module: str) -> None:
+        """Have the volumes of a module that is gone removed that are not to be kept."""
+        threading.Thread(
+            target=self._remove_volumes, args=(module,), name=f"volumes-{module}", daemon=True
+        ).start()
+
+    def _remove_volumes(self, module: str) -> None:
+        labels = {plan.DEVICE: self._device, plan.MODULE: module, plan.KEEP: "no"}
+        try:
+            with self._yard.turn(module):
+                if self._yard.minded(module):
+                    return  # it is wanted again
+                engine = self._door.engine()
+                for volume in engine.volumes(labels):
+                    engine.remove_volume(volume)
+                    log.info("volume removed", extra={"volume": volume})
+        except PackhorseError as error:
+            log.warning("volumes stay", extra={"module_name": module, "reason": str(error)})
 
     def leave(self, timeout_s: float) -> None:
         """Mind nothing any more: the agent ends, the containers run on."""

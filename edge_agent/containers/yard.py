@@ -38,6 +38,11 @@ class Yard:
         for other in tuple(left):
             other.release(minder)
 
+    def minded(self, module: str) -> bool:
+        """Say whether somebody minds containers of a module."""
+        with self._lock:
+            return bool(self._minders.get(module))
+
     def others(self, minder: "ContainerMinder") -> tuple["ContainerMinder", ...]:
         """Return who else minds containers of the same module."""
         with self._lock:

@@ -32,14 +32,17 @@ def examine(
         machine.memory(root),
         machine.time_of_day(at),
         machine.inference(root),
-        machine.containers(root, known),
     ]
     if _closed(data):
         do = "run the doctor with sudo, or as the agent's own user"
         said = f"{data} cannot be read by user {os.geteuid()}"
-        return findings.report([*found, broken("data", said, do)])
+        return findings.report([*found, machine.containers(root, known), broken("data", said, do)])
     configured, finding = _settings(data, known)
-    found += [finding, *machine.disk(data, configured.reserve_mb)]
+    found += [
+        machine.containers(root, known, configured.engine_url),
+        finding,
+        *machine.disk(data, configured.reserve_mb),
+    ]
     return findings.report([*found, *machine.service(data, root), *reach.look(data, at)])
 
 

@@ -1,7 +1,6 @@
 """What the doctor sees of the machine: Python, disk, memory, clock, engines, providers, service."""
 
 import contextlib
-import http.client
 import os
 import subprocess
 import sys
@@ -9,19 +8,19 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from edge_agent import facts, status
+from edge_agent.containers import door
 from edge_agent.doctor.findings import Finding, broken, ok, warning
 from edge_agent.errors import NotRunningError
 from edge_agent.workers.memory import MIB
-from runtime import clock, files, unixsockets
+from runtime import clock, files
+from runtime.containers.errors import EngineError
 from runtime.errors import InvalidError
 
 PYTHONS = ((3, 10), (3, 13))
 LEAST_MEMORY_MB, LEAST_FREE_MB = 400, 64
-ENGINES = ("var/run/docker.sock", "run/podman/podman.sock")
 ENGINE_S = 3.0
+ENGINE_FIX = "start the engine, or add the agent's user to its group (install --group docker)"
 UNIT = "packhorse-agent.service"
 UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
@@ -79,42 +78,30 @@ def memory(root: Path) -> Finding:
     return ok("memory", text)
 
 
-def containers(root: Path, environment: Mapping[str, str]) -> Finding:
-    """Say which container engine answers."""
-    sockets = [root / each for each in ENGINES]
-    if user := environment.get("XDG_RUNTIME_DIR"):
-        sockets.append(Path(user) / "podman/podman.sock")
-    host = environment.get("DOCKER_HOST", "")
-    if host.startswith("unix://"):
-        sockets.insert(0, Path(host.removeprefix("unix://")))
-    refused = ""
-    for path in sockets:
-        try:
-            if not path.exists():
-                continue
-            return ok("containers", f"{_engine(path)} at {path}")
-        except PermissionError:
-            refused = f"{path} may not be used by user {os.geteuid()}"
-        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-            refused = f"{path} does not answer: {error}"
-    if refused:
-        do = "start the engine, or add the agent's user to its group (install --group docker)"
-        return warning("containers", refused, do)
-    return ok("containers", "no engine here; only container modules need one")
-
-
-def _engine(path: Path) -> str:
-    """Return the name and version of an engine."""
-    connection = unixsockets.HTTPConnection(path, timeout_s=ENGINE_S)
+def containers(root: Path, environment: Mapping[str, str], url: str = "") -> Finding:
+    """Say whether the engine answers that the agent would use; `url` is its setting."""
     try:
-        connection.request("GET", "/version")
-        said = msgspec.json.decode(connection.getresponse().read(65_536), type=dict[str, object])
-    finally:
-        connection.close()
-    parts = said.get("Components")
-    first = parts[0] if isinstance(parts, list) and parts else {}
-    name = first.get("Name", "engine") if isinstance(first, dict) else "engine"
-    return f"{name} {said.get('Version', '?')}"
+        place = url or door.default_url(environment, root=root)
+        if not url and not Path(place.removeprefix("unix://")).exists():
+            return ok("containers", "no engine here; only container modules need one")
+        return ok("containers", f"{_engine(place)} at {place}")
+    except (EngineError, InvalidError) as error:
+        if url:
+            do = "start that engine, or name another: engine_url in agent.toml"
+            return broken("containers", f"engine_url: {error}", do)
+        return warning("containers", str(error), ENGINE_FIX)
+    except PermissionError as error:
+        refused = f"{error.filename} may not be looked at by user {os.geteuid()}"
+        return warning("containers", refused, ENGINE_FIX)
+
+
+def _engine(url: str) -> str:
+    """Return the name and version of an engine; raise EngineError if it does not say."""
+    from runtime.containers.engine import Engine  # noqa: PLC0415 - where there is one
+    from runtime.containers.specs import Address  # noqa: PLC0415 - as above
+
+    with contextlib.closing(Engine(Address(url, timeout_s=ENGINE_S))) as engine:
+        return engine.version()
 
 
 def inference(root: Path) -> Finding:

@@ -134,6 +134,16 @@ class WorkerAccepting(WorkerEvent, frozen=True):
     """It takes traffic."""
 
 
+class WorkerRests(WorkerEvent, frozen=True):
+    """It takes no traffic while another of its module is tried; then it accepts again."""
+
+
+class WorkerWaits(WorkerEvent, frozen=True):
+    """It is not further yet; `text` says what it waits for, "" that it is."""
+
+    text: str
+
+
 class SourcesStopped(WorkerEvent, frozen=True):
     """It reads no source any more, and all that they gave is in the spool."""
 

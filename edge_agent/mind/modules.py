@@ -31,6 +31,8 @@ class Stage(enum.Enum):
     SERVING = "serving"
     HELD = "held"
     """Loaded, but takes no traffic."""
+    RESTING = "resting"
+    """Stopped while another is tried; serves again by itself if that one is no good."""
 
 
 class Reading(enum.Enum):
@@ -50,6 +52,8 @@ class Worker(msgspec.Struct, frozen=True):
     reading: Reading = Reading.OFF
     warming: bool = False
     """It builds an engine while it loads."""
+    waits_for: str = ""
+    """What it says it waits for."""
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ no rule depends on which event came last:
 
 from msgspec.structs import replace
 
-from edge_agent.mind import effects, modules, terms
+from edge_agent.mind import effects, modules, outlook, terms
 from edge_agent.mind.events import TimerKey
 from edge_agent.mind.modules import Module, Reading, Stage, Worker
 from edge_agent.mind.terms import NO_TERMS, Terms
@@ -33,7 +33,7 @@ def settle(module: Module, turn: Turn) -> Module:
     module = _prepare(module, turn)
     module = _serve(module, turn)
     module = _hand_over_sources(module, turn)
-    return _describe(module, turn)
+    return outlook.describe(module, turn)
 
 
 def spread_s(fleet: int) -> float:
@@ -51,7 +51,7 @@ def switch(module: Module, turn: Turn, new: Worker) -> Module:
     old, before = module.active, module.running
     if module.warm is not None and module.warm.slot != new.slot:
         module = discard(module, turn, module.warm)
-    if old is not None and old.stage not in {Stage.ACCEPTING, Stage.SERVING}:
+    if old is not None and old.stage not in {Stage.ACCEPTING, Stage.SERVING, Stage.RESTING}:
         module, old = discard(module, turn, old, kill=True), None
     keep = before is not None and modules.refusal(module, before) is None
     return replace(
@@ -233,42 +233,3 @@ def _hand_over_sources(module: Module, turn: Turn) -> Module:
         turn.do(effects.StartSources(module.name, active.slot))
         module = replace(module, active=replace(active, reading=Reading.ON))
     return module
-
-
-def _describe(module: Module, turn: Turn) -> Module:
-    phase, reason, retrying = _outlook(module, turn)
-    changed = phase is not module.shown or module.since == 0.0
-    return replace(
-        module,
-        shown=phase,
-        reason=reason,
-        retrying=retrying,
-        since=turn.now if changed else module.since,
-    )
-
-
-def _outlook(module: Module, turn: Turn) -> tuple[Phase, str, bool]:
-    """Return phase, reason and whether the agent goes on by itself."""
-    wanted = module.wanted
-    if wanted is None:
-        return module.shown, module.reason, module.retrying
-    if modules.same(wanted, module.running):
-        return _outlook_of_running(module, turn, wanted)
-    refused = modules.refusal(module, wanted)
-    if refused is not None:
-        return Phase.FAILED, refused.reason, False
-    if module.waiting and not module.trouble:
-        return module.stage, f"waits up to {turn.spread_s:g} s for its turn to download", True
-    return module.stage, module.trouble, bool(module.trouble)
-
-
-def _outlook_of_running(module: Module, turn: Turn, wanted: ModuleSpec) -> tuple[Phase, str, bool]:
-    """Return the same for what has passed its check: it serves, or is being started."""
-    blame = modules.blame_of(module, wanted)
-    if blame.crashes >= turn.limits.crash_limit:
-        return Phase.FAILED, blame.reason, True
-    if modules.same(modules.answering(module), wanted):
-        return Phase.RUNNING, "", False
-    if module.active is not None and module.active.stage is Stage.ACCEPTING:
-        return Phase.CHECKING, "", False
-    return Phase.STAGED, module.trouble or blame.reason, bool(module.trouble or blame.crashes)

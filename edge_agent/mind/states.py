@@ -41,6 +41,8 @@ from edge_agent.mind.events import (
     WorkerExited,
     WorkerFailed,
     WorkerLoaded,
+    WorkerRests,
+    WorkerWaits,
     WorkerWarming,
 )
 from edge_agent.mind.modules import Module, Reading, Saved, Stage, Worker
@@ -258,16 +260,28 @@ def _worker(module: Module, turn: Turn, event: WorkerEvent) -> Module:
             module = modules.replace_worker(module, replace(worker, reading=Reading.OFF))
         case WorkerFailed() if worker not in module.leaving:
             module = faults.worker_failed(module, turn, worker, event.text)
-        case WorkerLoaded() if worker.stage is Stage.STARTING:
-            module = warming.over(module, worker)
-        case WorkerWarming():
-            module = warming.heard(module, turn, worker, event.text)
         case WorkerChecked() if worker is module.candidate and event.ok:
             module = plan.switch(module, turn, worker)
         case WorkerChecked() if worker is module.candidate:
             module = faults.worker_failed(module, turn, worker, f"check: {event.text}")
-        case WorkerAccepting() if worker.stage is Stage.ACCEPTING:
+        case _:
+            module = _on_its_way(module, turn, worker, event)
+    return module
+
+
+def _on_its_way(module: Module, turn: Turn, worker: Worker, event: WorkerEvent) -> Module:
+    """Note how far a worker is with which nothing is wrong."""
+    match event:
+        case WorkerLoaded() if worker.stage is Stage.STARTING:
+            module = warming.over(module, worker)
+        case WorkerWarming():
+            module = warming.heard(module, turn, worker, event.text)
+        case WorkerAccepting() if worker.stage in {Stage.ACCEPTING, Stage.RESTING}:
             module = _accepting(module, turn, worker)
+        case WorkerRests() if worker.stage is Stage.SERVING:
+            module = modules.replace_worker(module, replace(worker, stage=Stage.RESTING))
+        case WorkerWaits():
+            module = modules.replace_worker(module, replace(worker, waits_for=event.text))
     return module
 
 

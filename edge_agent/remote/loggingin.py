@@ -5,10 +5,11 @@ First the device is asked for its certificate; what comes then was sealed to tha
 
 from pathlib import Path
 
-from edge_agent.containers.logins import Login, Logins
+from edge_agent.containers.logins import Logins
 from edge_agent.remote.desk import Asked, Outcome
 from runtime import operations, sealing
 from runtime.errors import InvalidError
+from runtime.imagelogins import Login
 
 
 class LoggingIn:

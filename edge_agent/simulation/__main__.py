@@ -5,14 +5,12 @@ It is told, and tells, by lines of JSON: see runtime.simulated.
 
 import logging
 import sys
-import tempfile
 import threading
-from pathlib import Path
 
 import msgspec
 
 from edge_agent.simulation.fleet import Simulation
-from runtime import logs, simulated
+from runtime import limits, logs, simulated
 from runtime.errors import PackhorseError
 from runtime.simulated import Fleet
 
@@ -22,15 +20,15 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Run the devices that standard input names, until it ends."""
     logs.set_up(form="plain", level="error")
+    limits.raise_files()
     fleet = msgspec.json.decode(sys.stdin.buffer.readline(), type=Fleet)
-    with tempfile.TemporaryDirectory(prefix="packhorse-simulation-") as place:
-        try:
-            simulation = Simulation(fleet, Path(place), _tell)
-        except PackhorseError as error:
-            _tell(simulated.Trouble(str(error)))
-            return 1
-        threading.Thread(target=_wait_for_end, args=(simulation,), daemon=True).start()
-        simulation.run()
+    try:
+        simulation = Simulation(fleet, _tell)
+    except PackhorseError as error:
+        _tell(simulated.Trouble(str(error)))
+        return 1
+    threading.Thread(target=_wait_for_end, args=(simulation,), daemon=True).start()
+    simulation.run()
     return 0
 
 
@@ -38,6 +36,8 @@ def _wait_for_end(simulation: Simulation) -> None:
     for line in sys.stdin.buffer:
         if line == simulated.CALM:
             simulation.calm()
+        elif line == simulated.STORM:
+            simulation.storm()
     simulation.stop()
 
 

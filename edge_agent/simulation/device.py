@@ -5,17 +5,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.mind import modules
+from edge_agent.simulation import faults
 from edge_agent.simulation.drivers import Disk
 from edge_agent.simulation.faults import Faults
 from edge_agent.simulation.life import Life
 from edge_agent.simulation.loop import Loop
 from edge_agent.simulation.radio import Traffic
+from edge_agent.simulation.records import MemoryOutbox
 from edge_agent.simulation.shelf import Shelf
+from runtime import simulated
+from runtime.clock import Clock
 from runtime.credentials import LinkSettings
 from runtime.digests import Digest
 from runtime.messages import Phase
 from runtime.simulated import Fleet, Member, Outcome
 from runtime.topics import DeviceId
+
+
+class BoardClock:
+    """The clock of one board: its wall clock may be wrong, its monotonic one is not."""
+
+    def __init__(self, clock: Clock, faults: Faults) -> None:
+        """Go as `clock` goes, off by as much as `faults` say."""
+        self._clock, self._faults = clock, faults
+
+    def now(self) -> float:
+        """Wall clock, seconds since 1970 (UTC); jumps."""
+        return self._clock.now() + self._faults.clock_off_s
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start."""
+        return self._clock.monotonic()
 
 
 class Device:
@@ -33,7 +53,8 @@ class Device:
             member.profiles,
             random.Random(f"{fleet.seed}/{member.name}/faults"),  # noqa: S311 - repeatable
         )
-        self.disk, self.traffic = Disk(self.faults), Traffic()
+        self.clock: Clock = BoardClock(loop.clock, self.faults)
+        self.disk, self.traffic, self.outbox = Disk(self.faults), Traffic(), MemoryOutbox()
         self.downloaded_bytes = 0
         self.ran: set[Digest] = set()
         """Bundles that were wanted and answered, now or before."""
@@ -45,7 +66,20 @@ class Device:
         """Give it power for the first time, and let its faults begin."""
         self._wake(self.rng.uniform(0.0, self.fleet.connect_spread_s))
         self._again(self.faults.next_cut_s(), self._cut)
-        self._again(self.faults.next_reboot_s(), self._power_off)
+        self._again(self.faults.next_reboot_s(), self._reboot)
+        self._again(self.faults.next_switch_s(), self._switch)
+        self._again(self.faults.next_full_s(), self._fill)
+        self._again(self.faults.next_jump_s(), self._jump)
+
+    def storm(self) -> None:
+        """Lose power, and have it back, with all of the site."""
+        if simulated.REBOOT_STORM in self.faults.profiles and not self._stopped:
+            self._power_off(simulated.REBOOT_STORM, faults.STORM_DOWN_S)
+
+    def calm(self) -> None:
+        """Let no more faults happen."""
+        self.faults.calm()
+        self._tell_radio()
 
     def stop(self) -> None:
         """End in peace."""
@@ -74,6 +108,12 @@ class Device:
         """Whether it has refused what it shall run."""
         return self._found()[2] == Phase.FAILED.value
 
+    @property
+    def spared(self) -> bool:
+        """Whether something of its profiles has yet to happen."""
+        wanted = self.faults.profiles & simulated.TIMED
+        return any(profile not in self.faults.counts for profile in wanted)
+
     def note_running(self) -> None:
         """Remember what runs."""
         if (bundle := self.converged) is not None:
@@ -93,11 +133,14 @@ class Device:
             phase=phase,
             reason=reason,
             connects=traffic.connects,
-            faults=self.faults.count,
+            faults=dict(self.faults.counts),
             messages=traffic.messages,
             sent_bytes=traffic.sent_bytes,
             received_bytes=traffic.received_bytes,
             downloaded_bytes=self.downloaded_bytes + now,
+            records=self.outbox.made,
+            records_waiting=self.outbox.records,
+            records_dropped=self.outbox.dropped,
         )
 
     def _found(self) -> tuple[Digest | None, Digest | None, str, str]:
@@ -122,20 +165,51 @@ class Device:
     def _cut(self) -> None:
         if self.faults.over:
             return
-        if self._life is not None:
-            self.faults.happened()
+        if self._life is not None and self._life.radio.connected:
+            self.faults.happened(simulated.CUT)
             self._life.radio.cut()
         self._again(self.faults.next_cut_s(), self._cut)
 
-    def _power_off(self) -> None:
+    def _reboot(self) -> None:
         if self.faults.over:
             return
-        self.faults.happened()
+        self._power_off(simulated.REBOOT, self.faults.down_s())
+        self._again(self.faults.next_reboot_s(), self._reboot)
+
+    def _power_off(self, why: str, down_s: float) -> None:
+        if (life := self._life) is None:  # it has no power: the other cut's end brings it back
+            return
+        self.faults.happened(why)
+        life.end(politely=False)
+        self._life = None
+        self.loop.later(down_s, lambda: self._wake(0.0))
+
+    def _switch(self) -> None:
+        if self.faults.over:
+            return
+        self.faults.offline = not self.faults.offline
+        if self.faults.offline:
+            self.faults.happened(simulated.OFF_ON)
+        self._tell_radio()
+        self._again(faults.OFF_ON_S, self._switch)
+
+    def _tell_radio(self) -> None:
         if self._life is not None:
-            self._life.end(politely=False)
-            self._life = None
-        self.loop.later(self.faults.down_s(), lambda: self._wake(0.0))
-        self._again(self.faults.next_reboot_s(), self._power_off)
+            self._life.radio.look()
+
+    def _fill(self) -> None:
+        if self.faults.over:
+            return
+        self.faults.full = not self.faults.full
+        if self.faults.full:
+            self.faults.happened(simulated.DISK_FULL)
+        self._again(self.faults.next_full_s(), self._fill)
+
+    def _jump(self) -> None:
+        if self.faults.over:
+            return
+        self.faults.jump()
+        self._again(self.faults.next_jump_s(), self._jump)
 
     def _again(self, delay_s: float | None, do: Callable[[], None]) -> None:
         if delay_s is not None:

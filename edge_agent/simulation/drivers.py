@@ -3,6 +3,8 @@
 Each takes the time that it would take, and answers with the events of the real one.
 """
 
+import errno
+import os
 import secrets
 from collections.abc import Callable
 
@@ -15,7 +17,6 @@ from edge_agent.simulation.faults import Faults
 from edge_agent.simulation.loop import Timer
 from edge_agent.simulation.radio import Radio
 from edge_agent.simulation.shelf import Shelf
-from edge_agent.telemetry.path import TelemetryStats
 from edge_agent.timers import Timers
 from runtime import messages
 from runtime.bundle import encodings
@@ -23,7 +24,7 @@ from runtime.bundle.index import Index
 from runtime.clock import Clock
 from runtime.digests import Digest
 from runtime.errors import InvalidError
-from runtime.messages import Ack, FetchRequest, FetchResponse, Offer, Transfer
+from runtime.messages import FetchRequest, FetchResponse, Offer, Transfer
 
 DECODING_BYTES = 256 * 1024 * 1024
 Later = Callable[[float, Callable[[], None]], Timer]
@@ -41,38 +42,19 @@ class Disk:
         self.busy_s = 0.0
         """How long the last write takes; whoever owns the device waits for it."""
 
+    def refuses(self) -> bool:
+        """Say whether there is no room for what is to be written now."""
+        return self._faults.refuses_write()
+
     def write(self, saved: SavedState) -> bool:
-        """Make a state durable."""
+        """Make a state durable; raise OSError while the disk is full."""
         if saved == self.saved:
             return False
+        if self.refuses():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.saved = saved
         self.busy_s += self._faults.disk_s()
         return True
-
-
-class NoRecords:
-    """The telemetry of a device that predicts nothing."""
-
-    def on_ack(self, ack: Ack) -> None:
-        """There is nothing to delete."""
-
-    def on_connected(self) -> None:
-        """There is nothing to send."""
-
-    def on_disconnected(self) -> None:
-        """There is nothing to send."""
-
-    def stalled_since(self) -> float | None:
-        """Nothing waits."""
-        return None
-
-    def stats(self) -> TelemetryStats:
-        """Return that nothing waits."""
-        return TelemetryStats()
-
-    def troubles(self) -> list[str]:
-        """Return that all is well."""
-        return []
 
 
 class Porter:
@@ -112,6 +94,10 @@ class Porter:
 
     def _here(self, effect: effects.Fetch, received: int, whole: int) -> None:
         if effect.job in self._cancelled:
+            return
+        if self._disk.refuses():
+            text = f"disk: it needs {whole} bytes and has 0 free: make room"
+            self._failed(effect, text, retryable=True)
             return
         self._disk.held.insert(0, effect.bundle)
         transfer = Transfer(received_bytes=received, whole_bytes=max(received, whole))

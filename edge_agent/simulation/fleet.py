@@ -16,11 +16,16 @@ from edge_agent.simulation.shelf import Shelf
 from runtime import topics
 from runtime.clock import Clock, SystemClock
 from runtime.credentials import LinkSettings
+from runtime.digests import Digest
 from runtime.errors import InvalidError
 from runtime.simulated import Count, Fleet, Member
 
 COUNT_EVERY_S = 0.5
+COUNT_SHARE = 50
+"""Counting takes at most one in so many parts of the time."""
 KEEPALIVE_S = 60
+GARBAGE = 20_000
+"""Objects between two looks for garbage: there are many that stay."""
 ENROLLING = 8
 """Devices that enrol at once: a registry lets in all of those together."""
 FAREWELL_S = 1.0
@@ -32,12 +37,11 @@ class Simulation:
     def __init__(
         self,
         fleet: Fleet,
-        place: Path,
         tell: Callable[[msgspec.Struct], None],
         *,
         clock: Clock | None = None,
     ) -> None:
-        """Enrol whoever has a token; raises what enrolment raises. `place` is for downloads."""
+        """Enrol whoever has a token; raises what enrolment raises."""
         if not fleet.members:
             raise InvalidError("members", 0, "give a process at least one device")
         _enrol(fleet)
@@ -46,7 +50,7 @@ class Simulation:
         first = Path(fleet.members[0].directory)
         shelf = Shelf(
             self.loop,
-            place,
+            Path(fleet.place),
             base_url=fleet.registry_url,
             ca_file=first / "identity" / "ca.pem",
         )
@@ -57,6 +61,7 @@ class Simulation:
     def run(self) -> None:
         """Run until `stop`, then tell how each device ended."""
         gc.freeze()
+        gc.set_threshold(GARBAGE)
         for device in self.devices:
             device.start()
         self._count()
@@ -68,33 +73,58 @@ class Simulation:
         """Have `run` end."""
         self.loop.call(self._end)
 
+    def storm(self) -> None:
+        """Have the power of the whole site go for a moment."""
+        self.loop.call(self._storm)
+
     def calm(self) -> None:
         """Let no more faults happen."""
         self.loop.call(self._calm)
 
     def count(self) -> Count:
         """Return how the devices are now."""
-        running = Counter(
-            bundle for device in self.devices if (bundle := device.converged) is not None
-        )
+        running, ran, generations = Counter[Digest](), Counter[Digest](), Counter[int]()
+        connected = failed = messages = connects = met = spared = waiting = 0
+        for device in self.devices:
+            if (bundle := device.converged) is not None:
+                running[bundle] += 1
+            ran.update(device.ran)
+            generations[device.generation] += 1
+            connected += device.connected
+            failed += device.failed
+            messages += device.traffic.messages
+            connects += device.traffic.connects
+            met += device.traffic.connects > 0
+            spared += device.spared
+            waiting += device.outbox.records
         return Count(
             devices=len(self.devices),
-            connected=sum(device.connected for device in self.devices),
+            connected=connected,
             running=dict(running),
-            ran=dict(Counter(bundle for device in self.devices for bundle in device.ran)),
-            failed=sum(device.failed for device in self.devices),
-            generations=dict(Counter(device.generation for device in self.devices)),
-            messages=sum(device.traffic.messages for device in self.devices),
-            connects=sum(device.traffic.connects for device in self.devices),
+            ran=dict(ran),
+            failed=failed,
+            generations=dict(generations),
+            messages=messages,
+            connects=connects,
+            met=met,
+            spared=spared,
+            waiting=waiting,
         )
 
     def _count(self) -> None:
+        """Tell how the devices are, as often as leaves nearly all the time to them."""
+        began = self.loop.clock.monotonic()
         self._tell(self.count())
-        self.loop.later(COUNT_EVERY_S, self._count)
+        took_s = self.loop.clock.monotonic() - began
+        self.loop.later(max(COUNT_EVERY_S, took_s * COUNT_SHARE), self._count)
+
+    def _storm(self) -> None:
+        for device in self.devices:
+            device.storm()
 
     def _calm(self) -> None:
         for device in self.devices:
-            device.faults.calm()
+            device.calm()
 
     def _end(self) -> None:
         for device in self.devices:

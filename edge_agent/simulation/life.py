@@ -11,19 +11,22 @@ from typing import Protocol
 
 from edge_agent.account import Account, Place
 from edge_agent.company import Company
-from edge_agent.mind import events, states
+from edge_agent.mind import events, modules, states
 from edge_agent.mind.events import Event, News
 from edge_agent.mind.states import State
 from edge_agent.owner import Owner
-from edge_agent.simulation.drivers import Disk, Hands, NoRecords, Porter
+from edge_agent.simulation.drivers import Disk, Hands, Porter
 from edge_agent.simulation.faults import Faults
 from edge_agent.simulation.loop import Loop, Timer
 from edge_agent.simulation.radio import Radio, Traffic
+from edge_agent.simulation.records import MemoryOutbox, NoRecords, Predictions, Records
 from edge_agent.simulation.shelf import Shelf
 from edge_agent.timers import Timers
 from edge_agent.uplink import UplinkHooks
+from runtime.clock import Clock
 from runtime.credentials import LinkSettings
 from runtime.digests import Digest
+from runtime.messages import RunningVersion
 from runtime.simulated import Fleet
 from runtime.topics import DeviceId
 
@@ -39,6 +42,8 @@ FACTS = {
 }
 VITALS = {"load_1m": 0.1, "memory_free_mb": 3000.0, "disk_free_mb": 10_000.0}
 BYTES_PER_KILOBIT = 125
+LIMITS = states.Limits(stable_s=1.0)
+"""Faults come in a sixtieth of the time that they really take, and so does trust."""
 
 
 class Powered(Protocol):
@@ -53,8 +58,14 @@ class Powered(Protocol):
     rng: random.Random
     faults: Faults
     disk: Disk
+    outbox: MemoryOutbox
     traffic: Traffic
     downloaded_bytes: int
+
+    @property
+    def clock(self) -> Clock:
+        """Of its board."""
+        ...
 
     def note_running(self) -> None:
         """Something may run now."""
@@ -83,21 +94,23 @@ class Life:
         self._busy_until = 0.0
         self._due: Timer | None = None
         self._boot_id = f"life-{number}"
-        state = states.resume(device.disk.saved, states.Limits())
-        self.account, self.radio = _account(device, state), _radio(device)
+        state = states.resume(device.disk.saved, LIMITS)
+        self.radio = _radio(device)
+        self._records = self._telemetry()
+        self.account = _account(device, state, self._records)
         self._porter = Porter(
             self.radio,
             device.shelf,
             device.disk,
             self._later,
             self.put,
-            bytes_per_s=device.fleet.rate_kbps * BYTES_PER_KILOBIT,
+            bytes_per_s=device.faults.kbps(device.fleet.rate_kbps) * BYTES_PER_KILOBIT,
         )
         company = self._company(Timers())
         self._owner = Owner(device.name, state, company)
 
     def _company(self, timers: Timers) -> Company:
-        device, clock = self._device, self._loop.clock
+        device, clock = self._device, self._device.clock
         hands = Hands(
             self._porter,
             device.disk,
@@ -113,11 +126,27 @@ class Life:
             device.disk,
             hands,
             self.account,
-            NoRecords(),
+            self._records,
             self.radio,
             timers,
             clock,
             rest=lambda: None,
+        )
+
+    def _telemetry(self) -> Records:
+        device = self._device
+        if device.fleet.records_per_s <= 0:
+            return NoRecords()
+        return Predictions(
+            device.outbox,
+            device.name,
+            self.radio.publish,
+            self._answering,
+            per_s=device.fleet.records_per_s,
+            faults=device.faults,
+            rng=device.rng,
+            clock=device.clock,
+            later=self._later,
         )
 
     @property
@@ -136,6 +165,7 @@ class Life:
             command=lambda payload: self.put(events.Heard("command", payload)),
             compose=self.account.reported,
         )
+        self._records.start()
         self.radio.start(hooks, after_s=connect_after_s)
         self._drain()
 
@@ -155,6 +185,11 @@ class Life:
         self._queue.append(item)
         if not self._running:
             self._drain()
+
+    def _answering(self) -> RunningVersion | None:
+        found = (modules.answering(module) for module in self.state.modules)
+        spec = next((each for each in found if each is not None), None)
+        return None if spec is None else RunningVersion(spec.bundle, spec.model, spec.version)
 
     def _bundles_in_use(self) -> set[Digest]:
         return self._owner.bundles_in_use()
@@ -195,15 +230,14 @@ class Life:
             self._busy_until = self._loop.clock.monotonic() + busy_s
 
 
-def _account(device: Powered, state: State) -> SimulatedAccount:
-    nothing = NoRecords()
+def _account(device: Powered, state: State, records: Records) -> SimulatedAccount:
     return SimulatedAccount(
         Place(device.directory, device.name),
         state,
         reserve_mb=0,
-        clock=device.loop.clock,
-        telemetry=nothing,
-        listeners=nothing,
+        clock=device.clock,
+        telemetry=records,
+        listeners=NoRecords(),
         troubles={},
         about={**FACTS, "hostname": device.name},
     )
@@ -214,6 +248,7 @@ def _radio(device: Powered) -> Radio:
         device.loop,
         device.settings,
         device.name,
+        clock=device.clock,
         heartbeat_s=device.fleet.heartbeat_s,
         faults=device.faults,
         traffic=device.traffic,

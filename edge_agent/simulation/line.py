@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from edge_agent.simulation.loop import Loop, Timer
 from runtime.credentials import LinkSettings
 from runtime.errors import LinkError
-from runtime.link import STEADY_S
+from runtime.link import STEADY_S, settle
 from runtime.linkevents import Disconnected, Inbox, LinkEvent
 from runtime.mqtt import Connection
 from runtime.retry import Backoff
@@ -30,14 +30,16 @@ class Line:
         *,
         will: tuple[str, bytes],
         backoff: Backoff,
+        steady_s: float = STEADY_S,
     ) -> None:
         """As runtime.link.Link; `inbox` is called in the loop's thread."""
         self._loop, self._settings, self._subscriptions = loop, settings, tuple(subscriptions)
         self._inbox, self._will, self._backoff = inbox, will, backoff
+        self._steady_s = steady_s
         self._connection: Connection | None = None
         self._fd, self._writing = -1, False
         self._timer: Timer | None = None
-        self._stopped = self._working = False
+        self._stopped = self._working = self._barred = False
         self.connects = 0
 
     @property
@@ -59,6 +61,12 @@ class Line:
             if politely:
                 connection.farewell()
             self._let_go(connection)
+
+    def bar(self, *, barred: bool) -> None:
+        """Have no network from now on, or have one again; who tries meanwhile fails."""
+        self._barred = barred
+        if barred:
+            self.cut()
 
     def cut(self) -> None:
         """Break the connection that stands, if one does."""
@@ -94,6 +102,9 @@ class Line:
             self._rewatch(connection)
 
     def _begin(self) -> None:
+        if self._barred:
+            self._again("no network")
+            return
         self.connects += 1
         made = Connection(self._settings, self.connects, self._subscriptions, self._hand_over)
 
@@ -114,7 +125,7 @@ class Line:
 
     def _opened(self, connection: Connection) -> None:
         sock = connection.socket()
-        if self._stopped or sock is None:
+        if self._stopped or self._barred or sock is None:
             self._not_opened(connection, "gone before it stood")
             return
         self._connection, self._fd = connection, sock.fileno()
@@ -130,8 +141,7 @@ class Line:
 
     def _over(self, connection: Connection, reason: str) -> None:
         self._let_go(connection)
-        if connection.stood_s() >= STEADY_S:
-            self._backoff.reset()
+        settle(self._backoff, connection.stood_s(), steady_s=self._steady_s)
         self._again(reason)
 
     def _let_go(self, connection: Connection) -> None:

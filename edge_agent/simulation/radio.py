@@ -16,13 +16,17 @@ from edge_agent.simulation.line import Line
 from edge_agent.simulation.loop import Loop, Timer
 from edge_agent.uplink import UplinkHooks
 from runtime import messages, topics
+from runtime.clock import Clock
 from runtime.credentials import LinkSettings
 from runtime.errors import LinkError
+from runtime.link import STEADY_S
 from runtime.linkevents import Connected, Disconnected, LinkEvent, Received
 from runtime.messages import CommandResult, FetchRequest, FetchResponse
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
 
+MOST_WAIT_S = 300.0
+"""As settings.reconnect_most_s."""
 SAY_TIMEOUT_S = 10.0
 """As long as a real device waits for the broker to take a report."""
 Answered = Callable[[FetchResponse | None], None]
@@ -46,6 +50,7 @@ class Radio:
         settings: LinkSettings,
         device: DeviceId,
         *,
+        clock: Clock,
         heartbeat_s: float,
         faults: Faults,
         traffic: Traffic,
@@ -53,6 +58,7 @@ class Radio:
     ) -> None:
         """Draw waits from `rng`, count in `traffic`, lose and delay by `faults`."""
         self._loop, self._device, self._heartbeat_s = loop, device, heartbeat_s
+        self._clock = clock
         self._faults, self._traffic = faults, traffic
         self._pace = Pace(heartbeat_s, rng)
         self._hooks: UplinkHooks | None = None
@@ -63,8 +69,9 @@ class Radio:
         self._reporting = 0
         """Number of the report that the broker has not taken yet; 0: none is under way."""
         self._reports = 0
-        self._in_at = self._out_at = 0.0
-        self._backoff = Backoff(first_s=1.0, most_s=300.0, rng=rng)
+        self._in_at = self._out_at = self._queue_s = 0.0
+        self._rng = rng
+        self._backoff = Backoff(first_s=1.0, most_s=MOST_WAIT_S / faults.hurry, rng=rng)
         self._line = Line(
             loop,
             settings,
@@ -72,7 +79,9 @@ class Radio:
             self._happened,
             will=(topics.render(device, Channel.PRESENCE), self._presence(online=False)),
             backoff=self._backoff,
+            steady_s=STEADY_S / faults.hurry,
         )
+        self.look()
 
     @property
     def connected(self) -> bool:
@@ -82,7 +91,7 @@ class Radio:
     def start(self, hooks: UplinkHooks, *, after_s: float) -> None:
         """Connect after a while, and ever again."""
         self._hooks = hooks
-        self._line.start(after_s)
+        self._line.start(after_s + self._queue_s)
 
     def stop(self, *, politely: bool) -> None:
         """End: with a goodbye, or as if the power had gone."""
@@ -90,6 +99,14 @@ class Radio:
             self._say(Channel.PRESENCE, self._presence(online=False), lambda: None)
         self._hooks = None
         self._line.stop(politely=politely)
+
+    def look(self) -> None:
+        """Have no network, or have one, as the faults say."""
+        self._line.bar(barred=self._faults.offline)
+
+    def publish(self, batch: bytes) -> None:
+        """Send a telemetry batch, without waiting; raise LinkError when not connected."""
+        self._say(Channel.TELEMETRY, batch, lambda: None)
 
     def cut(self) -> None:
         """Break the connection that stands."""
@@ -102,6 +119,10 @@ class Radio:
     def share(self, fleet: int) -> None:
         """Know that about so many devices share the broker."""
         self._backoff.spread(uplink.return_s(fleet))
+
+    def queue(self, fleet: int) -> None:
+        """Connect for the first time when one's turn comes; before `start`."""
+        self._queue_s = self._rng.uniform(0.0, uplink.queue_s(fleet))
 
     def changed(self, *, urgent: bool) -> None:
         """Report soon, or at once."""
@@ -234,5 +255,5 @@ class Radio:
         return at
 
     def _presence(self, *, online: bool) -> bytes:
-        at = self._loop.clock.now()
+        at = self._clock.now()
         return uplink.presence(online=online, at=at, heartbeat_s=self._heartbeat_s)

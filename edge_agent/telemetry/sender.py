@@ -14,9 +14,10 @@ nobody. After STRIKES it is set aside.
 import logging
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from edge_agent.pace import Pace
-from edge_agent.telemetry.outbox import Outbox, Waiting
+from edge_agent.telemetry.outbox import Waiting
 from edge_agent.telemetry.turnstile import Turnstile
 from runtime import batches
 from runtime.errors import LinkError
@@ -30,6 +31,31 @@ WINDOW = 8
 RESEND_S = 20.0
 STALL_S = 120.0
 STRIKES = 5
+
+
+class Outbox(Protocol):
+    """Where batches wait; outbox.Outbox on a device."""
+
+    @property
+    def epoch(self) -> str:
+        """The word within which batches are numbered."""
+        ...
+
+    def pending(self, limit: int, *, skip: Sequence[int] = ()) -> list[Waiting]:
+        """Return at most `limit` waiting batches, most important and oldest first."""
+        ...
+
+    def waiting(self, sequence: int) -> Waiting | None:
+        """Return one batch, if it still waits."""
+        ...
+
+    def delete(self, sequences: Sequence[int], *, drop: str | None = None) -> int:
+        """Forget batches, counting their records under `drop` if given; return how many."""
+        ...
+
+    def bury(self, sequence: int, reason: str) -> None:
+        """Set one batch aside so that the others go on."""
+        ...
 
 
 class Sender:

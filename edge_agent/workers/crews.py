@@ -69,8 +69,10 @@ class Crews:
             self._containers.copy_logs(module)
 
     def close(self, module: str) -> None:
-        """Let go of a module that has no slot any more."""
+        """Let go of a module that nobody wants and that has no slot any more."""
         self._models.close(module)
+        if self._containers is not None:
+            self._containers.forget(module)
 
     def spool(self, module: str) -> Path:
         """Return where a module's records are left."""

@@ -4,9 +4,11 @@ Most devices run models alone: for them nothing below edge_agent.containers is i
 """
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.bundles.fetch import Passage
 from edge_agent.mind import events
 from edge_agent.mind.events import Event, News
 from edge_agent.settings import AgentSettings
@@ -14,11 +16,14 @@ from runtime.bundle.index import Index
 from runtime.digests import Digest
 
 if TYPE_CHECKING:
+    from edge_agent.containers.carrier import Carrier
     from edge_agent.containers.door import EngineDoor
     from edge_agent.containers.images import ImageKeeper
     from edge_agent.containers.supervisor import ContainerSupervisor
 
 NOTES = "containers"
+LAYERS = "layers"
+"""Below the notes: what has come of images that are on their way."""
 
 
 class EngineRoom:
@@ -55,11 +60,12 @@ class EngineRoom:
         index: Index,
         *,
         progress: Callable[[int, int], None],
-        cancelled: Callable[[], bool],
+        passage: Callable[[], AbstractContextManager[Passage]],
     ) -> None:
         """Have a bundle's images here; see ImageKeeper."""
         if index.container is not None:
-            self._images().bring(bundle, index, progress=progress, cancelled=cancelled)
+            with passage() as way:
+                self._images().bring(bundle, index, progress=progress, passage=way)
 
     def require(self, index: Index) -> None:
         """Raise IntegrityError if an image of a bundle is gone."""
@@ -74,7 +80,6 @@ class EngineRoom:
     def _images(self) -> "ImageKeeper":
         if self._keeper is None:
             from edge_agent.containers.images import ImageKeeper  # noqa: PLC0415 - see above
-            from edge_agent.containers.logins import Logins  # noqa: PLC0415
             from edge_agent.containers.permits import Permits  # noqa: PLC0415
 
             settings = self._settings
@@ -82,15 +87,27 @@ class EngineRoom:
                 self._data / NOTES,
                 self._device,
                 door=self._the_door(),
+                carrier=self._carrier(),
                 permits=Permits(
                     settings.container_roots,
                     settings.container_devices,
                     settings.container_capabilities,
                     settings.container_host_network,
                 ),
-                logins=Logins(self._data),
             )
         return self._keeper
+
+    def _carrier(self) -> "Carrier":
+        from edge_agent.containers.enginepull import EnginePull  # noqa: PLC0415 - see above
+        from edge_agent.containers.freight import Freight  # noqa: PLC0415
+        from edge_agent.containers.logins import Logins  # noqa: PLC0415
+
+        logins = Logins(self._data)
+        pull = EnginePull(self._the_door(), logins)
+        if self._settings.image_fetch == "engine":
+            return pull
+        reserve_bytes = self._settings.reserve_mb << 20
+        return Freight(self._data / NOTES / LAYERS, pull, logins, reserve_bytes=reserve_bytes)
 
     def _the_door(self) -> "EngineDoor":
         if self._door is None:

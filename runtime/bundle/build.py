@@ -20,6 +20,7 @@ import msgspec
 
 from runtime import digests, files
 from runtime.bundle import arrays, ensemble, index, onnxfile, pickles, policy, requirements
+from runtime.bundle.containers import Pin
 from runtime.bundle.ensemblesource import StepSource
 from runtime.bundle.index import Check, FileEntry, Index, Signature, Step, Uses, Variant
 from runtime.bundle.source import SOURCE_NAME, Source, read_source
@@ -39,13 +40,14 @@ class Built:
     """Where each blob's bytes lie now; the index itself is not among them."""
 
 
-def build(directory: Path, uses: Mapping[str, Uses] | None = None) -> Built:
+def build(directory: Path, uses: Mapping[str, Uses] | None = None, pin: Pin | None = None) -> Built:
     """Return the bundle that a directory makes.
 
-    `uses` says of an ensemble's steps which registered version each was taken from. Raises
-    InvalidError naming the field of bundle.yaml, or the file, that is missing or wrong.
+    `uses` says of an ensemble's steps which registered version each was taken from, `pin` which
+    digests tags of images stand for. Raises InvalidError naming the field of bundle.yaml, or the
+    file, that is missing or wrong.
     """
-    source = read_source(directory)
+    source = read_source(directory, pin)
     found = {path: directory / path for path in _paths(directory)}
     _require_named(source, found)
     entries = {path: _entry(path, place) for path, place in sorted(found.items())}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from runtime.bundle import containers
-from runtime.bundle.containers import Container, Group, Health, Logs, Port, Volume
+from runtime.bundle import containerchecks, containers
+from runtime.bundle.containers import Container, Group, Health, Logs, Pin, Port, Volume
 from runtime.bundle.fields import Fields
 from runtime.errors import InvalidError
 
@@ -22,7 +22,7 @@ _KEYS = (
 )  # fmt: skip
 
 
-def read(top: Fields, kind: str) -> Group | None:
+def read(top: Fields, kind: str, pin: Pin | None = None) -> Group | None:
     """Return the containers; None for another kind. Raises InvalidError naming the field."""
     if kind != KIND:
         for key in KEYS:
@@ -43,8 +43,8 @@ def read(top: Fields, kind: str) -> Group | None:
         named = top.fields("containers", None)
         listed = tuple(_container(named.fields(name, _KEYS), name) for name in named.names())
     group = Group(listed, **_given(start=_choice(top, "start"), trial_s=_number(top, "trial_s")))
-    containers.require(group)
-    return group
+    containerchecks.require(group, tags=True)
+    return group if pin is None else containers.pinned(group, pin)
 
 
 def _container(own: Fields, name: str) -> Container:
@@ -75,7 +75,7 @@ def _container(own: Fields, name: str) -> Container:
 
 
 _PORT = ("port", "host", "address", "protocol")
-_VOLUME = ("path", "name", "host", "read_only")
+_VOLUME = ("path", "name", "host", "read_only", "keep")
 
 
 def _port(own: Fields) -> Port:
@@ -92,6 +92,7 @@ def _volume(own: Fields) -> Volume:
         name=own.text("name") or None,
         host=own.text("host") or None,
         read_only=own.flag("read_only"),
+        keep=own.flag("keep"),
     )
     return Volume(path=own.text("path", required=True), **given)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from runtime import digests, messages
-from runtime.bundle import batching, conditions, containers, ensemble, names
+from runtime.bundle import batching, conditions, containerchecks, containers, ensemble, names
 from runtime.bundle.batching import Batching as Batching  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import DataType as DataType  # noqa: PLC0414 - for those who import it here
 from runtime.bundle.signature import Signature as Signature  # noqa: PLC0414 - for those who import it here
@@ -209,7 +209,7 @@ def validate(index: Index) -> None:
         _validate_steps(index)
     elif index.steps:
         raise InvalidError("steps", len(index.steps), "only kind ensemble has steps")
-    containers.require_for(index.kind, index.container)
+    containerchecks.require_for(index.kind, index.container)
     if (count := len(index.requirements)) > MAX_REQUIREMENTS:
         raise InvalidError("requirements", count, f"list at most {MAX_REQUIREMENTS}")
     batching.require(index.batching, index.signature)

@@ -18,7 +18,7 @@ from runtime.bundle import (
     strictyaml,
     variantsource,
 )
-from runtime.bundle.containers import Group
+from runtime.bundle.containers import Group, Pin
 from runtime.bundle.ensemblesource import StepSource
 from runtime.bundle.fields import Fields
 from runtime.bundle.index import (
@@ -75,8 +75,8 @@ class Source:
     """Of kind container."""
 
 
-def read_source(directory: Path) -> Source:
-    """Return what a directory's bundle.yaml says.
+def read_source(directory: Path, pin: Pin | None = None) -> Source:
+    """Return what a directory's bundle.yaml says; `pin` names the digests of images by tag.
 
     Raises InvalidError naming the field that is missing, unknown or wrong.
     """
@@ -88,10 +88,10 @@ def read_source(directory: Path) -> Source:
         raise InvalidError(
             SOURCE_NAME, str(directory), f"there is none; write one such as\n\n{EXAMPLE}"
         ) from error
-    return parse_source(data)
+    return parse_source(data, pin)
 
 
-def parse_source(data: bytes) -> Source:
+def parse_source(data: bytes, pin: Pin | None = None) -> Source:
     """Return what the bytes of a bundle.yaml say; raise InvalidError as read_source does."""
     if len(data) > MAX_SOURCE_BYTES:
         raise InvalidError(
@@ -99,7 +99,7 @@ def parse_source(data: bytes) -> Source:
         )
     top = Fields(strictyaml.load(data, SOURCE_NAME), "", _KEYS)
     kind = _kind(top.text("kind", required=True))
-    container = containersource.read(top, kind)
+    container = containersource.read(top, kind, pin)
     return Source(
         name=names.require(top.text("name", required=True), "name"),
         kind=kind,

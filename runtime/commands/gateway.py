@@ -4,14 +4,12 @@ The libraries are imported when the command runs, so that the help of the others
 """
 
 import argparse
-import resource
 import sys
 from pathlib import Path
 
-from runtime import logs
+from runtime import limits, logs
 
 MAX_PORT = 65_535
-MAX_FILES = 65_536
 MAX_DRAIN_S = 3600.0
 
 
@@ -50,19 +48,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _raise_file_limit() -> None:
-    """Let there be as many connections as the gateway takes: each client costs two files."""
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, MAX_FILES)), most))
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM."""
     import uvloop  # noqa: PLC0415 - see above
 
     from runtime.gateway.process import Gateway, Options  # noqa: PLC0415 - see above
 
-    _raise_file_limit()
+    limits.raise_files()  # each client costs two
     logs.set_up(form="json" if arguments.log_format == "json" else "plain")
     taken = {
         name: value for name, value in vars(arguments).items() if name in Options.__annotations__

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.containers import tunnel
 from runtime.containers.errors import AbsentError, EngineRefusedError, EngineUnreachableError
-from runtime.containers.specs import Address
+from runtime.containers.specs import Address, Credentials
 from runtime.errors import InvalidError
+from runtime.imageregistry.names import DOCKER_HUB
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
 _CONNECT_S = 10.0
-_ABSENT, _SERVER_FAILED = 404, 500
+_ABSENT, _CONFLICT, _SERVER_FAILED = 404, 409, 500
+_IMPROPER = "container state improper"
+"""So Podman says what Docker says by a status."""
 
 
 class Client:
@@ -75,12 +78,29 @@ def explaining(what: str) -> Iterator[None]:
         # An answer that breaks off has no response.
         status = getattr(error.response, "status_code", _SERVER_FAILED)
         said = " ".join(str(error.explanation or error).split())
+        if said.endswith(_IMPROPER):
+            status = _CONFLICT
         kind = AbsentError if status == _ABSENT else EngineRefusedError
         raise kind(what, status=status, said=said) from error
     except docker.errors.DockerException as error:
         raise EngineUnreachableError(f"{what}: {_innermost(error)}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise EngineUnreachableError(f"{what}: {_innermost(error)}") from error
+
+
+def configured_login(host: str) -> Credentials | None:
+    """Return who Docker's configuration of this user says that we are to an image registry.
+
+    None: nobody, or nobody whom we can be: an identity token is the engine's own matter.
+    """
+    from docker import auth  # noqa: PLC0415 - see above
+
+    with explaining(f"ask Docker's configuration about {host}"):
+        # Docker Hub has another name there, which the package knows.
+        found = auth.load_config().resolve_authconfig(None if host == DOCKER_HUB else host) or {}
+    name, password = found.get("username") or found.get("Username"), found.get("password")
+    password = password or found.get("Password")
+    return Credentials(str(name), str(password)) if name and password else None
 
 
 def _client(

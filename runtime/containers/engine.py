@@ -18,7 +18,7 @@ from runtime.containers.client import Client, explaining
 from runtime.containers.errors import AbsentError, EngineRefusedError, EngineUnreachableError
 from runtime.containers.images import Images
 from runtime.containers.places import Places, filters, tolerating
-from runtime.containers.specs import Address, ContainerSeen, ContainerSpec, Event
+from runtime.containers.specs import Abilities, Address, ContainerSeen, ContainerSpec, Event
 
 MAX_READ_BYTES = 4 << 20
 MAX_LINE_BYTES = 16 << 10
@@ -53,6 +53,20 @@ class Engine(Places):
         for stream in list(self._flowing):
             stream.close()
         self._client.close()
+
+    def version(self) -> str:
+        """Return what it is, and which: for people."""
+        with explaining("ask for the engine's version"):
+            told = self._api.version()
+        parts: Any = told.get("Components") or ({},)
+        return f"{parts[0].get('Name') or 'engine'} {told.get('Version') or '?'}"
+
+    def abilities(self) -> Abilities:
+        """Return what it can do of what not every engine can."""
+        with explaining("ask what the engine can do"):
+            told = self._api.info()
+        podman = self.version().startswith("Podman")
+        return Abilities(limits_memory=bool(told.get("MemoryLimit")), gives_gpus=not podman)
 
     def create(self, name: str, spec: ContainerSpec) -> str:
         """Make a container, not started; return its id."""

@@ -7,7 +7,7 @@ from typing import Any
 from runtime.containers import payload
 from runtime.containers.client import Client, explaining
 from runtime.containers.errors import AbsentError, EngineRefusedError, PushError
-from runtime.containers.specs import Credentials, ImageSeen
+from runtime.containers.specs import Credentials, EngineSeen, ImageSeen
 
 Progress = Callable[[str], None]
 """Called with each line of what is being done."""
@@ -106,6 +106,31 @@ class Images:
         name, tag = split_tag(reference)
         with explaining(f"tag {reference}"):
             self._api.tag(image, name, tag=tag, force=True)
+
+    def load(self, archive: Iterable[bytes]) -> None:
+        """Take images out of a tar, as `docker save` writes it; what `archive` raises ends it."""
+        with explaining("load an image"):
+            # Its own method reads no stream, and gives up after the time-out of an answer.
+            api = self._streams
+            url = api._url("/images/load")  # noqa: SLF001 - see above
+            # A chunk of nothing would be the end.
+            answer = api._post(url, data=filter(None, archive), stream=True)  # noqa: SLF001
+            api._raise_for_status(answer)  # noqa: SLF001
+            told = api._stream_helper(answer, decode=True)  # noqa: SLF001
+        for _ in self._told("load an image", told):
+            pass
+
+    def stacks(self) -> tuple[tuple[str, ...], ...]:
+        """Return the layers of every image that is here, unpacked, from the lowest up."""
+        with explaining("list images"):
+            listed = {str(each["Id"]) for each in self._api.images()}
+        found = (self.find(image) for image in listed)
+        return tuple(each.layers for each in found if each is not None)
+
+    def engine(self) -> EngineSeen:
+        """Return what the engine says of itself."""
+        with explaining("ask the engine what it is"):
+            return payload.engine_seen(self._api.info(), self._api.version())
 
     def remove(self, reference: str) -> None:
         """Forget a name, and the image if it was the last; one that is not there is fine."""

@@ -5,7 +5,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.containers.specs import Bind, ContainerSeen, ContainerSpec, ImageSeen, Mount, Probe
+from runtime.containers.specs import (
+    Bind,
+    ContainerSeen,
+    ContainerSpec,
+    EngineSeen,
+    ImageSeen,
+    Mount,
+    Probe,
+)
 
 _NANO = 1_000_000_000
 _MIB = 1 << 20
@@ -29,7 +37,7 @@ def container(spec: ContainerSpec) -> dict[str, Any]:
         "Healthcheck": None if spec.probe is None else _probe(spec.probe),
     }
     body |= {name: value for name, value in optional.items() if value is not None}
-    if not spec.network.startswith("container:") and spec.network != "none":
+    if not spec.network.startswith("container:") and spec.network not in {"none", "host"}:
         endpoint = {"Aliases": list(spec.aliases)}
         body["NetworkingConfig"] = {"EndpointsConfig": {spec.network: endpoint}}
     return body
@@ -175,4 +183,23 @@ def image_seen(found: Mapping[str, Any]) -> ImageSeen:
         architecture=str(found.get("Architecture") or ""),
         command=tuple((found.get("Config") or {}).get("Cmd") or ()),
         layers=tuple((found.get("RootFS") or {}).get("Layers") or ()),
+    )
+
+
+_SNAPSHOTTER = "io.containerd.snapshotter.v1"
+
+
+def engine_seen(info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineSeen:
+    """Return what an engine says of itself."""
+    registries = info.get("RegistryConfig") or {}
+    indexes = (registries.get("IndexConfigs") or {}).items()
+    names = {str(each.get("Name") or "") for each in version.get("Components") or ()}
+    kept_by_containerd = any(_SNAPSHOTTER in each for each in info.get("DriverStatus") or ())
+    return EngineSeen(
+        os=str(info.get("OSType") or ""),
+        machine=str(info.get("Architecture") or ""),
+        root=str(info.get("DockerRootDir") or ""),
+        completes_images="Podman Engine" not in names and not kept_by_containerd,
+        insecure_hosts=frozenset(host for host, one in indexes if one.get("Secure") is False),
+        insecure_networks=tuple(registries.get("InsecureRegistryCIDRs") or ()),
     )

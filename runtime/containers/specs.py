@@ -4,6 +4,9 @@ What is asked for is safe unless it says otherwise: no capability, no new privil
 root, a bounded log.
 """
 
+import contextlib
+import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -153,6 +156,41 @@ class ContainerSeen:
     def running(self) -> bool:
         """Say whether its process runs now."""
         return self.state == "running"
+
+
+@dataclass(frozen=True)
+class EngineSeen:
+    """What an engine says of itself, as far as images go."""
+
+    os: str
+    machine: str
+    """As the kernel writes it: x86_64, aarch64, armv7l."""
+    root: str
+    """Where it keeps images, on its own machine."""
+    completes_images: bool
+    """It takes an image of which only those layers are given that it lacks."""
+    insecure_hosts: frozenset[str] = frozenset()
+    """Image registries without TLS that can be verified, as its owner says."""
+    insecure_networks: tuple[str, ...] = ()
+
+    def trusts_plainly(self, host: str) -> bool:
+        """Say whether its owner calls an image registry insecure."""
+        if host in self.insecure_hosts:
+            return True
+        plain = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        plain = "127.0.0.1" if plain == "localhost" else plain.strip("[]")
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(plain)
+            return any(address in ipaddress.ip_network(each) for each in self.insecure_networks)
+        return False
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an engine would leave out without a word if it cannot do it."""
+
+    limits_memory: bool
+    gives_gpus: bool
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from cloud.messaging.ingest import GROUP
 from cloud.messaging.record_rows import COLUMNS, readied, record_rows
 from cloud.messaging.wire import BrokerLogin, Wire
 from cloud.services import Services
+from cloud.turns import Turn
 from runtime import batches, topics
 from runtime.link import Link, LinkEvent, LinkSettings, Received
 from runtime.topics import REGISTRY_USER, Channel, DeviceId
@@ -130,6 +131,7 @@ def ingest(broker: Broker, data: Path, count: int) -> float:
             services,
             BrokerLogin(login.host, login.port, login.ca_file, login.cert_file, login.key_file),
             crew,
+            Turn(services.engine),
             base_url="https://localhost",
         )
         began = time.perf_counter()

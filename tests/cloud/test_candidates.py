@@ -10,7 +10,8 @@ from cloud import shapes, tables
 from cloud.cli import candidates as shown
 from cloud.cli import main
 from cloud.messaging.responder import _refusal
-from cloud.registry import deletion, desired, devices, explain
+from cloud.registry import deletion, desired, explain, hearing
+from cloud.registry.hearing import Word
 from runtime.candidates import CandidateReport, Mode
 from runtime.digests import Digest
 from runtime.messages import FetchRequest, ModuleReport, Phase, Reported, RunningVersion
@@ -47,7 +48,7 @@ def test_a_device_is_told_of_the_candidate_and_may_download_it(registry: Registr
         (module,) = wanted.modules
         assert module.candidate is not None
         ask = FetchRequest("f", (module.candidate.bundle,), ("zstd",))
-        refusal = _refusal(session, DEVICE, ask, 0.0)
+        refusal = _refusal(session, DEVICE, ask)
 
     assert (module.version, module.candidate.version, module.candidate.mode) == (1, 2, Mode.CANARY)
     assert (module.candidate.fraction, module.candidate.gate.requests) == (0.25, 7)
@@ -128,7 +129,7 @@ def report(registry: Registry, deployment: Any, state: str, *, version: int) -> 
     )
     with registry.services.transaction() as session:
         told = Reported("one", 2, 1.0, (module,))
-        devices.apply_reported(session, DEVICE, told, now=registry.clock.at)
+        hearing.take_over(session, [Word(DEVICE, told, registry.clock.at)])
 
 
 def test_what_a_device_reports_of_a_candidate_is_shown(registry: Registry, run: Run) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cloud.cli import main
-from cloud.registry import devices
+from cloud.registry import hearing
+from cloud.registry.hearing import Word
 from runtime.digests import Digest
 from runtime.messages import ModuleReport, Phase, Reported, RunningVersion
 from runtime.topics import DeviceId
@@ -31,7 +32,7 @@ def report(registry: Registry) -> None:
     module = ModuleReport("scale", Phase.RUNNING, ONE, "scale", 1, "dep-1", NOW, running=running)
     words = Reported(device="dev-a", generation=1, at=NOW, modules=(module,))
     with registry.services.transaction() as session:
-        devices.apply_reported(session, DeviceId("dev-a"), words, now=NOW)
+        hearing.take_over(session, [Word(DeviceId("dev-a"), words, NOW)])
 
 
 def test_events_are_shown_for_people_and_for_scripts(registry: Registry, run: Run) -> None:

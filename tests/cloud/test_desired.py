@@ -5,7 +5,8 @@ import pytest
 from sqlmodel import select
 
 from cloud import tables
-from cloud.registry import desired, devices, intents
+from cloud.registry import desired, hearing, intents
+from cloud.registry.hearing import Word
 from cloud.registry.intents import Intent, Target
 from cloud.services import Change
 from runtime.digests import Digest
@@ -98,7 +99,7 @@ def test_what_a_device_shall_run_follows_its_facts(registry: Registry) -> None:
     deploy(registry, "arch=y")
     report = Reported(device="one", generation=1, at=1.0, facts={"arch": "y"})
     with registry.services.transaction() as session:
-        devices.apply_reported(session, ONE, report, now=2.0)
+        hearing.take_over(session, [Word(ONE, report, 2.0)])
 
     assert len(wanted(registry, "one").modules) == 1
 
@@ -159,7 +160,7 @@ def test_rows_lag_until_the_broker_has_their_newest_generation(registry: Registr
 
     def lagging() -> list[str]:
         with registry.services.reading() as session:
-            return [row.device for row in desired.lagging(session)]
+            return [device for device, _, _ in desired.to_publish(session)]
 
     assert lagging() == ["one"]
     with registry.services.transaction() as session:
@@ -202,7 +203,7 @@ def test_arriving_and_failing_go_into_the_history_once(registry: Registry) -> No
         )
         words = Reported(device="one", generation=1, at=1.0, modules=(module,))
         with registry.services.transaction() as session:
-            devices.apply_reported(session, ONE, words, now=2.0)
+            hearing.take_over(session, [Word(ONE, words, 2.0)])
 
     for phase in (Phase.CHECKING, Phase.FAILED, Phase.FAILED, Phase.CHECKING, Phase.RUNNING):
         report(phase)
@@ -214,6 +215,42 @@ def test_arriving_and_failing_go_into_the_history_once(registry: Registry) -> No
     assert kinds[2:] == ["device.failed", "device.converged", "device.converged"]
 
 
+def test_a_device_that_restarts_tells_no_end_twice(registry: Registry) -> None:
+    registry.enrol("one")
+
+    def report(phase: Phase, *, name: str = "m", deployment: str = "dep-1") -> None:
+        module = ModuleReport(name, phase, Digest("a" * 64), "m", 1, deployment, 1.0, reason="why")
+        words = Reported(device="one", generation=1, at=1.0, modules=(module,))
+        with registry.services.transaction() as session:
+            hearing.take_over(session, [Word(ONE, words, 2.0)])
+
+    def ends() -> list[tuple[str, str, str]]:
+        found = registry.get("/api/v1/events?subject=one&kind=device.converged&kind=device.failed")
+        return [
+            (each["kind"], each["data"]["module"], each["data"]["deployment"])
+            for each in found["items"]
+        ]
+
+    for phase in (Phase.RUNNING, Phase.STAGED, Phase.RUNNING, Phase.STAGED, Phase.RUNNING):
+        report(phase)
+    assert ends() == [("device.converged", "m", "dep-1")]
+
+    report(Phase.RUNNING, name="n")
+    report(Phase.STAGED)
+    report(Phase.RUNNING)
+    report(Phase.FAILED)
+    report(Phase.STAGED)
+    report(Phase.FAILED)
+    report(Phase.RUNNING)
+    report(Phase.RUNNING, deployment="dep-2")
+    assert ends()[1:] == [
+        ("device.converged", "n", "dep-1"),
+        ("device.failed", "m", "dep-1"),
+        ("device.converged", "m", "dep-1"),
+        ("device.converged", "m", "dep-2"),
+    ]
+
+
 def test_presence_has_a_lease(registry: Registry) -> None:
     registry.enrol("one")
 
@@ -223,14 +260,15 @@ def test_presence_has_a_lease(registry: Registry) -> None:
 
     with registry.services.transaction() as session:
         word = Presence(online=True, at=1.0, lease_s=60)
-        devices.apply_presence(session, ONE, word, now=registry.clock.at)
+        hearing.take_over(session, [Word(ONE, word, registry.clock.at)])
     assert presence() == "online"
     registry.clock.at += 61
     assert presence() == "unknown"
     with registry.services.transaction() as session:
-        devices.touch(session, ONE, now=registry.clock.at)
+        heartbeat = Reported(device=ONE, generation=0, at=1.0)
+        hearing.take_over(session, [Word(ONE, heartbeat, registry.clock.at)])
     assert presence() == "online"
     with registry.services.transaction() as session:
         word = Presence(online=False, at=1.0, lease_s=60)
-        devices.apply_presence(session, ONE, word, now=registry.clock.at)
+        hearing.take_over(session, [Word(ONE, word, registry.clock.at)])
     assert presence() == "offline"

@@ -392,6 +392,9 @@ def changes_of_the_rest(registry: Registry) -> Iterator[tuple[str, str, Any]]:
     yield "POST", f"/api/v1/webhooks/{hook}/test", None
     yield "POST", f"/api/v1/webhooks/{hook}/replay", {}
     yield "DELETE", f"/api/v1/webhooks/{hook}", None
+    login = {"registry": "images.example", "username": "carrier", "password": "open sesame"}
+    yield "POST", "/api/v1/image-logins", login
+    yield "DELETE", "/api/v1/image-logins/1", None
     service = {"name": "digits", "model": "scale", "target": {"kind": "docker"}}
     yield "POST", "/api/v1/services", service
     yield "PATCH", "/api/v1/services/digits", {"env": {"A": "1"}}

@@ -12,7 +12,8 @@ from sqlmodel import select
 
 from cloud import database, tables
 from cloud.cli import history as history_command
-from cloud.registry import devices
+from cloud.registry import hearing
+from cloud.registry.hearing import Word
 from runtime.digests import Digest
 from runtime.errors import InvalidError
 from runtime.messages import ModuleReport, Phase, Presence, Reported, RunningVersion
@@ -53,12 +54,12 @@ class Teller:
         now = self.registry.clock.at
         report = Reported(device=self.device, generation=1, at=now, modules=modules)
         with self.registry.services.transaction() as session:
-            devices.apply_reported(session, self.device, report, now=now)
+            hearing.take_over(session, [Word(self.device, report, now)])
 
     def connects(self, *, online: bool) -> None:
         word = Presence(online=online, at=self.registry.clock.at, lease_s=180.0)
         with self.registry.services.transaction() as session:
-            devices.apply_presence(session, self.device, word, now=self.registry.clock.at)
+            hearing.take_over(session, [Word(self.device, word, self.registry.clock.at)])
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ def test_before_its_first_word_nothing_is_known(registry: Registry) -> None:
     later(registry, 10)
     with registry.services.transaction() as session:
         word = Presence(online=True, at=0.0, lease_s=60.0)
-        devices.apply_presence(session, DeviceId("dev-a"), word, now=registry.clock.at)
+        hearing.take_over(session, [Word(DeviceId("dev-a"), word, registry.clock.at)])
 
     assert at(registry, moment)["heard"] == "never"
 

@@ -41,6 +41,11 @@ def bundle(services: Services, tmp_path: Path) -> Digest:
     return Digest(version.bundle)
 
 
+def arrival(device: DeviceId, payload: bytes, number: int) -> Arrival:
+    topic = topics.render(device, Channel.REQUEST)
+    return Arrival(device, Received(topic, payload, number, retained=False, qos=1), 1.0)
+
+
 class Desk:
     def __init__(self, services: Services) -> None:
         self.told: list[tuple[DeviceId, FetchResponse]] = []
@@ -50,7 +55,7 @@ class Desk:
             services,
             queue.Queue(),
             base_url=URL,
-            ack=lambda message: self.acked.append(message.mid),
+            ack=lambda messages: self.acked.extend(message.mid for message in messages),
             tell=self._tell,
         )
 
@@ -60,8 +65,7 @@ class Desk:
         self.told.append((device, response))
 
     def receive(self, payload: bytes) -> None:
-        topic = topics.render(A, Channel.REQUEST)
-        self.responder.handle(Arrival(A, Received(topic, payload, 7, retained=False, qos=1), 1.0))
+        self.responder.handle([arrival(A, payload, 7)])
 
 
 @pytest.fixture
@@ -231,3 +235,24 @@ def test_devices_of_a_site_that_share_are_told_of_each_other(
     assert second.offers[0].peers == (sharing[A],)
     assert second.offers[0].wait_s > 0
     assert alone.offers[0].peers == odd.offers[0].peers == ()
+
+
+def test_a_question_that_was_given_up_and_asked_anew_is_answered_once(
+    desk: Desk, bundle: Digest
+) -> None:
+    """A fleet that asks faster than it is answered must not be answered twice as slowly for it."""
+    first, again = ask(bundle), msgspec.structs.replace(ask(bundle), id="r2")
+
+    desk.responder.handle(
+        [
+            arrival(A, messages.encode(first), 1),
+            arrival(B, messages.encode(first), 2),
+            arrival(A, b"no request", 3),
+            arrival(A, messages.encode(again), 4),
+        ]
+    )
+
+    assert {(device, answer.id) for device, answer in desk.told} == {(A, "r2"), (B, "r1")}
+    assert [bool(answer.offers) for device, answer in desk.told if device == A] == [True]
+    assert [answer.error for device, answer in desk.told if device == B] != [""], "B may not"
+    assert desk.acked == [1, 2, 3, 4]

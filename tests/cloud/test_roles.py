@@ -85,6 +85,8 @@ def test_a_viewer_changes_nothing_and_is_told_who_may(
         ("POST", "/api/v1/keys/x/revoke"),
         ("GET", "/api/v1/webhooks"),
         ("POST", "/api/v1/webhooks"),
+        ("GET", "/api/v1/image-logins"),
+        ("DELETE", "/api/v1/image-logins/1"),
         ("POST", "/api/v1/devices/x/revoke"),
         ("POST", "/api/v1/gc"),
     ],

@@ -93,7 +93,17 @@ def test_a_document_says_its_times_with_units_or_in_seconds() -> None:
         ("soak_s: 1}", "soaks: 1}", "modules.m.soaks (line 4)"),
         ("name: vision", "name: Vision!", "name (line 1)"),
         ("name: vision", "name: vision\nname: two", "'name' twice"),
-        ('"20%"', "0", "strategy.budget.max_unavailable"),
+        ('"20%"', "0", "strategy.budget.max_unavailable (line 14): 0 is not accepted: give a"),
+        ('"20%"', "120%", "at most 100%"),
+        ('"20%"', "-3", "give a number of devices from 1 on"),
+        ("count: 1", "count: -1", "strategy.waves.0.count (line 7)"),
+        ("failures: 2", "failures: 1.5", "strategy.abort.failures (line 13): 1.5"),
+        ("target: site=lab\n", "", "target: None is not accepted: it must be there"),
+        ("    - percent", "\t- percent", "line 8, column 1"),
+        ("name: vision", "name: vision\n---\nname: two", "write valid YAML"),
+        ("soak_s: 1}", "download: {budget: lots}}", "modules.m.download.budget (line 4): 'lots'"),
+        ("soak_s: 1}", "download: {metered: yes}}", "modules.m.download.metered (line 4): True"),
+        ("soak_s: 1}", "candidate: {fraction: 2}}", "modules.m.candidate"),
     ],
 )
 def test_what_is_wrong_in_a_document_is_told_with_its_line(old: str, new: str, told: str) -> None:
@@ -103,11 +113,28 @@ def test_what_is_wrong_in_a_document_is_told_with_its_line(old: str, new: str, t
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"target": "site="}, "selector"),
-        ({"modules": {"M": {"model": "m"}}}, "module"),
+        ({"target": "site="}, "target: 'the end' is not accepted: at character 6"),
+        ({"modules": {"M": {"model": "m"}}}, "modules: 'M'"),
         ({"modules": {"m": {"model": "m:1", "follow": True}}}, "modules.m.follow"),
-        ({"modules": {"m": {"model": "m", "sources": ["nothing"]}}}, "sources"),
-        ({"strategy": {"waves": [{"selector": "="}]}}, "selector"),
+        ({"modules": {"m": {"model": "m", "sources": ["nothing"]}}}, "modules.m.sources"),
+        ({"modules": {"m": {"model": "m:1", "candidate": {"model": "m:1"}}}}, "modules.m.candid"),
+        ({"strategy": {"waves": [{"selector": "="}]}}, "strategy.waves.0.selector"),
+        ({"strategy": {"waves": [{"percent": 60}, {"percent": 50}]}}, "that is 110 % of all"),
+        (
+            {"strategy": {"windows": {"update": [{"cron": "0 0 30 2 *", "for_s": 1}]}}},
+            "update.0.cron: '0 0 30 2 *' is not accepted: Bad day-of-month",
+        ),
+        (
+            {
+                "strategy": {
+                    "windows": {
+                        "update": [{"cron": "0 2 * * *", "for_s": 3600}],
+                        "download": [{"cron": "0 3 * * *", "for_s": 3600}],
+                    }
+                }
+            },
+            "no update window is open while one of these is",
+        ),
         ({"strategy": {"windows": {"update": [{"cron": "x", "for_s": 1}]}}}, "update.0.cron"),
         (
             {"strategy": {"windows": {"update": [{"cron": "* * * * *", "zone": "X", "for_s": 1}]}}},
@@ -124,6 +151,28 @@ def test_what_no_rollout_could_follow_is_refused(
 
     assert (answer.status_code, told in answer.text) == (422, True), answer.text
     assert registry.http.post("/api/v1/rollouts/plan", json=wish).status_code == 422
+
+
+def test_a_document_says_sizes_with_units_and_percentages_with_their_sign() -> None:
+    text = DOCUMENT.replace("soak_s: 1}", "download: {budget: 1.5MB, metered: allow}}")
+    made = read(text.replace("percent: 50", "percent: 50%"))
+
+    assert made.modules["m"].download.budget_bytes == 1_500_000
+    assert made.strategy.waves[1].percent == 50
+
+
+def test_an_empty_file_is_no_document() -> None:
+    assert "write keys: name, target, modules" in refused("")
+
+
+def test_options_beside_waves_become_parts_of_the_document() -> None:
+    beside = {"model": "m", "version": "2", "mode": "canary", "gate": {"requests": 5}}
+    options = rolling.Options("m:1", "all", candidate=beside, download={"budget_bytes": 7})
+    wish = rolling.document(None, ["1"], options).modules["m"]
+
+    assert wish.candidate is not None
+    assert (wish.candidate.model, wish.candidate.gate.requests) == ("m:2", 5)
+    assert wish.download.budget_bytes == 7
 
 
 def test_waves_on_the_command_line_make_a_document() -> None:
@@ -209,3 +258,53 @@ def test_a_plan_says_what_is_in_its_way(registry: Registry) -> None:
     own = registry.post("/api/v1/rollouts/plan", wish | {"name": "m"})
     assert (own["obstacles"], own["waves"], own["expected_s"]) == ([], [1], 60.0)
     assert registry.get("/api/v1/rollouts")["items"][0]["name"] != "rival"
+
+
+def plan(registry: Registry, target: str, **fields: Any) -> dict[str, list[str]]:
+    """Return what is in the way of a plan, by kind."""
+    wish = {"name": "planned", "target": target, "modules": {"m": {"model": "m:1"}}} | fields
+    found: dict[str, list[str]] = {}
+    for each in registry.post("/api/v1/rollouts/plan", wish)["obstacles"]:
+        found.setdefault(each["kind"], []).append(each["text"])
+    return found
+
+
+def test_a_plan_for_nobody_says_why_nobody_matches(registry: Registry) -> None:
+    assert plan(registry, "siet=lab")["target"] == ["no device has 'siet': did you mean 'site'?"]
+    assert plan(registry, "site=moon")["target"] == ["no device matches site in (moon)"]
+    registry.enrol("dev-q", labels={"site": "q"})
+    assert "no device matches all of" in plan(registry, "site=q, device=dev-a")["target"][0]
+
+
+def test_a_plan_says_which_waves_would_prove_nothing(registry: Registry) -> None:
+    registry.enrol("dev-w", labels={"site": "w"})
+    made = registry.post("/api/v1/deployments", {"model": "m", "selector": "site=w"}, 201)
+    fleet.converge(registry, "dev-w", made)
+    waves = [{"selector": "site=moon"}, {"count": 1}, {"count": 1}]
+
+    told = plan(registry, "site=w", name="m", strategy={"waves": waves})["wave"]
+
+    assert told == [
+        "wave 1 is empty: no device matches site=moon",
+        "wave 3 is empty: the waves before it leave no device over",
+    ]
+
+
+def test_a_plan_counts_what_a_device_may_spend_and_its_candidate(registry: Registry) -> None:
+    registry.enrol("dev-c", labels={"site": "c"}, facts={"metered": "yes"})
+    wish = {"model": "m:1", "candidate": {"model": "m:2"}, "download": {"budget_bytes": 1}}
+    document = {"name": "c", "target": "site=c", "modules": {"m": wish}}
+
+    planned = registry.post("/api/v1/rollouts/plan", document)
+    told = plan(registry, "site=c", modules={"m": wish})
+
+    assert [(each["module"], each["version"]) for each in planned["modules"]] == [
+        ("m", 1),
+        ("m candidate", 2),
+    ]
+    assert "metered: allow" in told["metered"][0]
+    registry.register("m", b"12345")
+    newest = {"model": "m", "download": {"budget_bytes": 4, "metered": "allow"}}
+    told = plan(registry, "site=c", modules={"m": newest})
+    assert told["bytes"] == ["m takes 5 bytes; its download may take 4"]
+    assert "metered" not in told

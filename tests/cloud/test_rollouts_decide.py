@@ -7,7 +7,7 @@ import pytest
 
 from cloud.errors import ConflictError
 from cloud.rollouts import decide, orders, reasons, windows
-from cloud.rollouts.forecast import DEVICE_S, forecast
+from cloud.rollouts.forecast import Need, forecast
 from cloud.rollouts.state import Progress, Sight, Standing, State, Step, apply
 from cloud.rollouts.strategy import Budget, Window
 from tests.support.fleetrollouts import DAY_S, Device, strategy, wave, world
@@ -224,10 +224,23 @@ def test_a_forecast_is_made_by_the_same_decisions() -> None:
     sights = {name: Sight(group="a") for name in TEN}
     plan = strategy(wave(count=2, soak_s=600.0), budget=Budget(most=2, by="site"))
 
-    found = forecast(plan, sights, 0.0)
+    found = forecast(plan, sights, dict.fromkeys(TEN, Need(60.0)), 0.0)
 
     assert found.waves == (2, 8)
-    assert found.seconds == DEVICE_S + 600.0 + 4 * DEVICE_S
+    assert found.seconds == 60.0 + 600.0 + 4 * 60.0
+
+
+def test_a_forecast_waits_for_download_windows_and_for_the_slowest_device() -> None:
+    sights = {name: Sight() for name in TEN}
+    hourly = Window("0 * * * *", "UTC", 600.0)
+    needs = {name: Need(500.0, downloads=name != TEN[0]) for name in TEN}
+    needs[TEN[1]] = Need(900.0)
+
+    found = forecast(strategy(download=(hourly,)), sights, needs, 1800.0)
+
+    # 600 s from three o'clock on, and what is left of 900 s from four o'clock on.
+    assert found.seconds == 1800.0 + 3600.0 + 300.0
+    assert found.waited
 
 
 def test_a_superseded_rollout_admits_nobody_and_what_is_under_way_ends() -> None:

@@ -1,23 +1,31 @@
 """Rollouts in the database: the engine, operators, conflicts, and kills at every statement."""
 
+import contextlib
 import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, select
 
 from cloud import tables
-from cloud.registry import desired, devices
-from cloud.rollouts import downloads, lease, windows
+from cloud.registry import desired, hearing
+from cloud.registry.hearing import Word
+from cloud.rollouts import lease
 from cloud.rollouts.engine import Engine
-from cloud.rollouts.strategy import Window
 from runtime import messages
 from runtime.messages import (
-    FetchRequest,
     ModuleReport,
     ModuleSpec,
     Phase,
@@ -55,6 +63,8 @@ class Fleet:
         self.place = f"p{next(PLACES)}"
         self.refused: set[str] = set()
         self.away: set[str] = set()
+        self.promoted: set[str] = set()
+        """Who has made the candidate its version by itself."""
         self.names: list[str] = []
         for name in names:
             self.add(name)
@@ -93,12 +103,15 @@ class Fleet:
             assert want is not None
             modules = tuple(self._said(name, spec) for spec in want.modules)
             told = Reported(self.id(name), want.generation, now, modules)
-            devices.apply_reported(session, self.id(name), told, now=now)
+            hearing.take_over(session, [Word(self.id(name), told, now)])
             online = Presence(online=True, at=now, lease_s=60)
-            devices.apply_presence(session, self.id(name), online, now=now)
+            hearing.take_over(session, [Word(self.id(name), online, now)])
 
     def _said(self, name: str, spec: ModuleSpec) -> ModuleReport:
         bad = f"{name}:{spec.version}" in self.refused
+        if name in self.promoted and spec.candidate is not None:
+            made = {"bundle": spec.candidate.bundle, "version": spec.candidate.version}
+            spec = msgspec.structs.replace(spec, **made)
         return ModuleReport(
             name=spec.name,
             phase=Phase.FAILED if bad else Phase.RUNNING,
@@ -168,19 +181,58 @@ def test_a_rollout_goes_wave_by_wave_and_the_rest_keeps_what_it_has(plain: Regis
     assert set(fleet.standings(rollout).values()) == {"updated"}
 
 
-def test_a_rollout_that_cannot_go_on_holds_up_no_other(
+def test_a_rollout_that_cannot_go_on_says_why_and_since_when_and_holds_up_no_other(
     plain: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck, fine = Fleet(plain, "dev-0"), Fleet(plain, "dev-0")
     modules = {"m": {"model": "m:1", "sources": [f"directory:{'x' * 500}"]}}
     first = stuck.deploy(modules=modules)
     second = fine.deploy()
-    monkeypatch.setattr(messages, "MAX_MESSAGE_BYTES", 700)  # the first device would be told more
+    with monkeypatch.context() as patched:
+        patched.setattr(messages, "MAX_MESSAGE_BYTES", 700)  # the first would be told more
+        began = plain.clock.at + 3
+        fine.turn(3)
+        told = plain.get(f"/api/v1/devices/{stuck.id('dev-0')}/explanation")
 
-    fine.turn(3)
-
+    shown = stuck.show(first)
+    (trouble,) = shown["rollout"]["troubles"]
     assert (stuck.state(first), stuck.versions()) == ("running", [0])
     assert (fine.state(second), fine.versions()) == ("complete", [1])
+    assert (trouble["what"], trouble["since"]) == ("step", began)
+    assert "a device takes at most 700: cancel old deployments" in trouble["reason"]
+    assert "it cannot go on, for 6 s" in shown["blocked"][0]
+    assert "it cannot go on, for 6 s" in told["modules"][0]["claims"][0]["reason"]
+
+    fine.turn(10)
+    kinds = [each["kind"] for each in plain.get(f"/api/v1/events?subject={first}")["items"]]
+    assert (stuck.show(first)["rollout"]["troubles"], stuck.versions()) == ([], [1])
+    assert (kinds.count("rollout.stuck"), kinds.count("rollout.unstuck")) == (1, 1)
+
+
+def test_an_alias_that_cannot_be_followed_is_told_until_it_can(plain: Registry) -> None:
+    fleet = Fleet(plain, "dev-0")
+    plain.register("gone", b"1")
+    plain.register("gone", b"2")
+    for model in ("m", "gone"):
+        plain.http.put(f"/api/v1/models/{model}/aliases/top", json={"version": 1})
+    modules = {"m": {"model": "m@top", "follow": True}, "n": {"model": "gone@top"}}
+    rollout = fleet.deploy(modules=modules)
+    fleet.turn(3)
+    plain.http.put("/api/v1/models/gone/aliases/top", json={"version": 2})
+    plain.http.delete("/api/v1/models/gone/aliases/top")
+    plain.http.put("/api/v1/models/m/aliases/top", json={"version": 2})
+    fleet.turn(2)
+
+    (trouble,) = fleet.show(rollout)["rollout"]["troubles"]
+    told = plain.get(f"/api/v1/devices/{fleet.id('dev-0')}/explanation")["modules"][0]
+    assert trouble["what"] == "follow"
+    assert trouble["reason"].startswith("m@top: alias")
+    assert "a moved alias cannot be followed" in told["claims"][0]["reason"]
+    plain.http.put("/api/v1/models/gone/aliases/top", json={"version": 1})
+    fleet.turn(3)
+    assert fleet.state(rollout) == "superseded"
+    assert fleet.show(rollout)["rollout"]["troubles"] == []
+    assert fleet.wanted("dev-0")[0].version == 2
 
 
 def test_a_failing_canary_stops_it_and_every_device_is_on_the_old_version(
@@ -420,6 +472,74 @@ def test_a_step_killed_at_any_statement_is_done_once(registry: Registry) -> None
     assert fleet.generations() == {name: 4 if name in changed else 2 for name in fleet.names}
 
 
+KILLS = 20
+
+
+def test_an_engine_killed_at_random_moments_does_everything_once(tmp_path: Path) -> None:
+    """SIGKILL of real processes; a rollout whose second wave fails, and is reverted."""
+    chance = random.Random(3)
+    with registries.running(tmp_path) as running, engine_process(tmp_path) as engine:
+        running.clock.at = time.time()
+        fleet = Fleet(running, *FLEET)
+        fleet.refused = {f"{name}:2" for name in FLEET[1:]}
+        rollout = fleet.deploy(model="m:2", strategy=waves(1, gate=0.0, abort={"least": 2}))
+        killed = 0
+        while killed < KILLS or fleet.state(rollout) != "reverted":
+            number = engine.begin()
+            threading.Event().wait(chance.uniform(0.0, 0.02) * (1 + killed))
+            os.kill(number, signal.SIGKILL)
+            engine.await_end()
+            killed += 1
+            assert killed < 20 * KILLS, fleet.show(rollout)
+            running.clock.at = time.time()
+            for name in FLEET:
+                fleet.report(name)
+        told = running.get(f"/api/v1/events?limit=200&subject={rollout}")["items"]
+
+    kinds = Counter(each["kind"] for each in told)
+    outcomes = Counter((e["data"].get("device"), e["data"].get("outcome")) for e in told)
+    changed = {device for device, outcome in outcomes if outcome in {"updated", "failed"}}
+    assert (kinds["rollout.revert_started"], kinds["rollout.reverted"]) == (1, 1)
+    assert all(count == 1 for (device, _), count in outcomes.items() if device is not None)
+    assert len(changed) >= 2
+    assert fleet.versions() == [0] * len(FLEET)
+
+
+class EngineProcess:
+    """Engines of tests.support.engine_process, one after the other."""
+
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        self._child = child
+
+    def begin(self) -> int:
+        """Start one; return its process id once it looks."""
+        assert self._child.stdin is not None
+        self._child.stdin.write("\n")
+        self._child.stdin.flush()
+        return int(self._heard("looking"))
+
+    def await_end(self) -> None:
+        """Return when it is gone."""
+        self._heard("ended")
+
+    def _heard(self, word: str) -> str:
+        assert self._child.stdout is not None
+        first, _, rest = self._child.stdout.readline().strip().partition(" ")
+        assert first == word
+        return rest
+
+
+@contextlib.contextmanager
+def engine_process(data: Path) -> Iterator[EngineProcess]:
+    command = [sys.executable, "-m", "tests.support.engine_process", str(data)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        yield EngineProcess(child)
+        assert child.stdin is not None
+        child.stdin.close()
+
+
 POINTS = ("do_orm_execute", "before_flush", "after_flush", "before_commit")
 
 
@@ -480,19 +600,101 @@ def test_two_engines_at_once_admit_each_device_once(registry: Registry) -> None:
     assert set(fleet.generations().values()) == {2}
 
 
-def test_devices_are_told_where_to_download_only_in_a_download_window(plain: Registry) -> None:
+def test_a_plan_rests_on_how_long_its_devices_took_lately(plain: Registry) -> None:
+    fleet = Fleet(plain, "dev-0", "dev-1")
+    fleet.deploy()
+    fleet.engine.look()
+    fleet.turn(seconds=40)
+
+    wish = fleet.document(model="m:2", strategy=waves(1))
+    planned = plain.post("/api/v1/rollouts/plan", wish)
+
+    assert planned["expected_s"] == 80.0
+    told = "measured: 2 updates of these devices, the last 0 s ago, 40 s in the middle"
+    assert planned["expected"].startswith(told)
+
+
+NIGHT = {"cron": "0 2 * * *", "zone": "UTC", "for_s": 3600}
+"""From two to three at night; the registry's clock shows eight in the morning at first."""
+HOUR_S, DAY_S = 3600.0, 86400.0
+
+
+def test_a_device_keeps_to_the_download_window_and_gets_the_next_when_one_is_over(
+    plain: Registry,
+) -> None:
+    fleet = Fleet(plain, "dev-0", "dev-1")
+    fleet.away = {"dev-1"}
+    night = (plain.clock.at // DAY_S + 1) * DAY_S + 2 * HOUR_S
+    fleet.deploy(strategy={"gate": 0, "windows": {"download": [NIGHT]}})
+    fleet.engine.look()
+    first = {name: windows_of(fleet, name) for name in fleet.names}
+    fleet.report("dev-0")
+    fleet.turn(seconds=20 * HOUR_S)  # the night is over; dev-0 runs it, dev-1 was not heard of
+
+    assert first == {name: [(night, night + HOUR_S)] for name in fleet.names}
+    assert windows_of(fleet, "dev-0") == first["dev-0"]
+    assert windows_of(fleet, "dev-1") == [(night + DAY_S, night + DAY_S + HOUR_S)]
+    assert fleet.generations()["dev-0"] == 2
+
+
+def test_a_device_that_goes_back_waits_for_no_download_window(plain: Registry) -> None:
     fleet = Fleet(plain, "dev-0")
-    window = {"cron": "0 2 * * *", "zone": "UTC", "for_s": 3600}
-    fleet.deploy(strategy={"windows": {"download": [window]}})
-    fleet.turn(2)
+    fleet.deploy(strategy={"windows": {"download": [NIGHT]}})
+    fleet.turn(3)
+    second = fleet.deploy(model="m:2")
+    fleet.turn(3)
+    fleet.order(second, "revert")
+    fleet.turn(3)
+
+    assert (fleet.versions(), windows_of(fleet, "dev-0")) == ([1], [(None, None)])
+
+
+def windows_of(fleet: Fleet, name: str) -> list[tuple[float | None, float | None]]:
+    return [(spec.not_before, spec.not_after) for spec in fleet.wanted(name)]
+
+
+def test_candidates_and_terms_of_a_document_reach_the_device(plain: Registry) -> None:
+    fleet = Fleet(plain, "dev-0")
+    gate = {"requests": 10, "p95_ms": 20}
+    wish = {
+        "model": "m:1",
+        "candidate": {"model": "m:2", "mode": "canary", "fraction": 0.1, "gate": gate},
+        "download": {"budget_bytes": 1000, "metered": "allow"},
+    }
+    rollout = fleet.deploy(modules={"m": wish})
+    fleet.turn(3)
+
     (spec,) = fleet.wanted("dev-0")
-    request = FetchRequest("r", (spec.bundle,), ("zstd",), bundle=spec.bundle)
-    night = windows.next_begin((Window("0 2 * * *", "UTC", 3600.0),), plain.clock.at)
-    assert night is not None
+    assert spec.candidate is not None
+    assert (spec.candidate.version, spec.candidate.fraction) == (2, 0.1)
+    assert (spec.candidate.gate.requests, spec.candidate.gate.p95_ms) == (10, 20)
+    assert (spec.budget_bytes, spec.metered) == (1000, "allow")
+    assert fleet.state(rollout) == "complete"
+    again = plain.post("/api/v1/rollouts/rollback", {"to": rollout}, 201)
+    assert fleet.show(again["id"])["document"]["modules"]["m"]["candidate"]["model"] == "m:2"
 
-    with plain.services.reading() as session:
-        want = desired.read(session, fleet.id("dev-0"))
-        told = [downloads.closed(session, want, request, night + after) for after in (1.0, 3601.0)]
 
-    assert told[0] == ""
-    assert "the next begins" in told[1]
+def test_a_device_that_made_the_candidate_its_version_by_itself_is_updated(
+    plain: Registry,
+) -> None:
+    fleet = Fleet(plain, "dev-0")
+    beside = {"model": "m:2", "promote": "by-gate"}
+    rollout = fleet.deploy(modules={"m": {"model": "m:1", "candidate": beside}})
+    fleet.engine.look()
+    fleet.promoted = {"dev-0"}
+    fleet.turn(3)
+
+    assert fleet.standings(rollout) == {"dev-0": "updated"}
+
+
+def test_a_followed_alias_that_names_the_candidate_makes_it_the_version(plain: Registry) -> None:
+    fleet = Fleet(plain, "dev-0")
+    plain.http.put("/api/v1/models/m/aliases/first", json={"version": 1})
+    beside = {"model": "m:2"}
+    fleet.deploy(modules={"m": {"model": "m@first", "follow": True, "candidate": beside}})
+    fleet.turn(3)
+    plain.http.put("/api/v1/models/m/aliases/first", json={"version": 2})
+    fleet.turn(3)
+
+    (spec,) = fleet.wanted("dev-0")
+    assert (spec.version, spec.candidate) == (2, None)

@@ -43,6 +43,7 @@ def health(registry: Registry) -> tuple[int, dict[str, Any]]:
 
 
 def test_it_says_where_it_is_and_shows_the_admin_key_once(registry: Registry) -> None:
+    eventually(lambda: "packhorse login" in registry.tail(), "it has said how to log in")
     said = registry.tail()
 
     assert f"Registry ready at {registry.url}" in said

@@ -1,10 +1,13 @@
+from typing import Any
+
 import pytest
 
-from cloud.simulation import plan, report
-from cloud.simulation.report import Times
+from cloud.simulation import plan, report, weather
+from cloud.simulation.report import Books, Times
+from cloud.simulation.weather import Blow
 from runtime.digests import Digest
 from runtime.errors import InvalidError
-from runtime.simulated import CUT, FAILING_CHECK, LATENCY, Outcome
+from runtime.simulated import CUT, FAILING_CHECK, LATENCY, Count, Outcome
 
 ONE, TWO = Digest("11" * 32), Digest("22" * 32)
 NAMES = plan.names(40)
@@ -26,11 +29,14 @@ def outcome(
         phase=phase,
         reason=reason,
         connects=1,
-        faults=2,
+        faults=dict.fromkeys(profiles, 2),
         messages=10,
         sent_bytes=100,
         received_bytes=200,
         downloaded_bytes=700,
+        records=10,
+        records_waiting=2,
+        records_dropped=1,
     )
 
 
@@ -81,18 +87,30 @@ def test_the_account_tells_those_that_converged_from_those_that_refused_and_thos
         outcome(ONE, profiles=(CUT,), phase="fetching"),
     ]
 
-    found = report.result(outcomes, TWO, Times(total_s=2.0))
+    found = report.result(outcomes, TWO, Times(total_s=2.0), memory_bytes=3000)
 
     assert (found["devices"], found["converged"], found["refused"], found["stuck"]) == (3, 1, 1, 1)
     assert found["profiles"][FAILING_CHECK]["refused"] == 1
     assert found["profiles"][CUT]["stuck"] == 1
+    assert found["profiles"][CUT]["faults"] == {CUT: 2}
+    assert found["faults"] == {CUT: 2, FAILING_CHECK: 2}
     assert found["healthy"] == {
         "devices": 1,
         "converged": 1,
         "refused": 0,
         "stuck": 0,
+        "without_version": 0,
+        "final_reports": None,
         "connects": 1,
-        "faults": 2,
+        "faults": {},
+        "records": {
+            "made": 10,
+            "dropped": 1,
+            "waiting": 2,
+            "stored": None,
+            "lost": None,
+            "twice": None,
+        },
     }
     assert (found["messages"], found["bytes_per_device"], found["seconds"]) == (30, 1000, 2.0)
     assert [one["phase"] for one in found["stuck_devices"]] == ["fetching"]
@@ -102,3 +120,82 @@ def test_a_device_that_runs_what_it_was_told_has_not_converged_on_something_else
     assert report.has_converged(outcome(), None)
     assert not report.has_converged(outcome(), ONE)
     assert not report.has_converged(outcome(None), None)
+
+
+def of_one(books: Books, device: Outcome) -> dict[str, Any]:
+    return report.result([device], TWO, Times(), books)
+
+
+def test_a_device_tells_the_end_of_each_deployment_once_or_the_account_says_so() -> None:
+    once = Books(["d1", "d2"], {("sim-00001", "d1"): 1, ("sim-00001", "d2"): 1}, {})
+    again = Books(["d1", "d2"], {("sim-00001", "d2"): 2}, {})
+
+    assert of_one(once, outcome())["final_reports"] == {"once": 2, "never": 0, "more": 0}
+    assert of_one(again, outcome())["final_reports"] == {"once": 0, "never": 1, "more": 1}
+
+
+def test_records_are_counted_from_the_device_to_the_database() -> None:
+    found = of_one(Books([], {}, {"sim-00001": (7, 6)}), outcome())
+
+    assert found["records"] == {
+        "made": 10,
+        "dropped": 1,
+        "waiting": 2,
+        "stored": 6,
+        "lost": 2,
+        "twice": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"converged": 0},
+        {"final_reports": {"once": 1, "never": 1, "more": 0}},
+        {"final_reports": {"once": 1, "never": 0, "more": 1}},
+        {"records": {"lost": 1, "twice": 0, "waiting": 0}},
+        {"records": {"lost": 0, "twice": 1, "waiting": 0}},
+        {"records": {"lost": None, "twice": None, "waiting": 1}},
+    ],
+)
+def test_a_simulation_is_good_only_if_all_arrived_and_was_told_once(
+    change: dict[str, Any],
+) -> None:
+    found: dict[str, Any] = {
+        "devices": 1,
+        "converged": 1,
+        "final_reports": {"once": 2, "never": 0, "more": 0},
+        "records": {"lost": 0, "twice": 0, "waiting": 0},
+    }
+
+    assert report.is_good(found)
+    assert not report.is_good({**found, **change})
+
+
+def test_one_thing_after_the_other_befalls_a_fleet() -> None:
+    planned = weather.plan(weather.parse_restarts(["registry", "broker"]), storms=True)
+
+    assert [what for _, what in planned] == ["registry", "broker", "storm", "storm"]
+    assert sorted(planned) == planned
+    with pytest.raises(InvalidError, match="restart"):
+        weather.parse_restarts(["cat"])
+
+
+def count(*, connected: int, connects: int) -> Count:
+    return Count(100, connected, {}, {}, 0, {}, 0, connects)
+
+
+def test_what_a_blow_did_is_how_many_it_cut_off_and_how_fast_they_came_back() -> None:
+    blow = Blow("broker", at=10.0, connected=100)
+    steps = [(10.1, 100, 100), (10.5, 0, 100), (11.0, 30, 130), (11.5, 70, 170), (12.5, 99, 199)]
+    for at, connected, connects in steps:
+        blow.look(count(connected=connected, connects=connects), at)
+    blow.look(count(connected=0, connects=900), 20.0)
+
+    assert blow.plain(began=4.0) == {
+        "what": "broker",
+        "at_s": 6.0,
+        "lost": 100,
+        "back_s": 2.5,
+        "most_connects_per_s": 70,
+    }

@@ -6,15 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_agent.containers import door, judging, logins, permits, plan
+from edge_agent import fleetlogins
+from edge_agent.containers import crew, door, judging, logins, permits, plan, refusals
 from edge_agent.containers.judging import Standing, Streak
-from edge_agent.containers.logins import Login, Logins
+from edge_agent.containers.logins import Logins
 from edge_agent.containers.permits import Permits
 from edge_agent.containers.plan import Origin
+from runtime.bundle import containerchecks
 from runtime.bundle.containers import Container, Group, Health, Port, Volume
+from runtime.containers.errors import EngineRefusedError
 from runtime.containers.specs import Bind, ContainerSeen, Mount
 from runtime.digests import Digest
 from runtime.errors import InvalidError
+from runtime.imagelogins import Login
+from runtime.imageregistry import names
 
 IMAGE = "127.0.0.1:5000/camera@sha256:" + "0" * 64
 ORIGIN = Origin("dev-a", "camera", Digest("b" * 64), "camera:3")
@@ -58,6 +63,88 @@ def test_the_engine_is_asked_for_what_the_bundle_says_and_restarts_nothing_itsel
     assert (made.network, made.aliases) == ("packhorse-camera-abcd", ("web",))
 
 
+def test_a_volume_says_on_itself_whether_it_goes_with_its_module() -> None:
+    group = Group(
+        (
+            Container("a", IMAGE, volumes=(Volume("/r", name="r"), Volume("/in", host="/srv"))),
+            Container("b", IMAGE, volumes=(Volume("/c", name="c", keep=False),)),
+        )
+    )
+    own = {plan.DEVICE: "dev-a", plan.MODULE: "camera"}
+
+    assert plan.volumes(group, ORIGIN) == {
+        "packhorse_dev-a_camera_r": own,
+        "packhorse_dev-a_camera_c": {**own, plan.KEEP: "no"},
+    }
+
+
+def test_two_containers_say_the_same_of_a_volume_or_are_refused() -> None:
+    volumes = [(Volume("/c", name="c", keep=keep),) for keep in (True, False)]
+    group = Group(tuple(Container(f"c{i}", IMAGE, volumes=each) for i, each in enumerate(volumes)))
+
+    with pytest.raises(InvalidError, match="write the same keep"):
+        containerchecks.require(group)
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "value"),
+    [
+        ("x: Bind for 127.0.0.1:80 failed: port is already allocated", "ports.host", "80"),
+        (
+            "Error starting userland proxy: listen tcp4 0.0.0.0:8080: bind: address already in use",
+            "ports.host",
+            "8080",
+        ),
+        ("listen tcp4 0.0.0.0:80: bind: permission denied", "ports.host", "80"),
+        ("container create: stat /dev/video7: no such file or directory", "devices", "/dev/video7"),
+        ('custom device "/dev/video7": no such file or directory', "devices", "/dev/video7"),
+        ("bind source path does not exist: /srv/masks", "volumes.host", "/srv/masks"),
+        ('exec: "counter": executable file not found in $PATH: unknown', "command", "counter"),
+        ("unable to find user eve: no matching entries in passwd file", "user", "eve"),
+        ('could not select device driver "" with capabilities: [[gpu]]', "gpu", "0"),
+    ],
+)
+def test_what_an_engine_refuses_is_told_by_the_field_of_the_bundle(
+    said: str, field: str, value: str
+) -> None:
+    found = refusals.explain(PLAIN, said)
+
+    assert found is not None
+    assert found.field == f"containers.main.{field}"
+    assert str(found.value) == value
+
+
+def test_what_is_not_known_stays_in_the_engines_own_words() -> None:
+    error = EngineRefusedError("start container 1", status=500, said="the moon is full")
+
+    with pytest.raises(EngineRefusedError, match="the moon"), refusals.explained(PLAIN):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("each", "words"),
+    [
+        (Container("a", IMAGE, memory_mb=64), "cgroup_enable=memory"),
+        (Container("a", IMAGE, gpus=1), "Podman gives no GPU"),
+    ],
+)
+def test_what_an_engine_would_leave_out_without_a_word_is_refused(
+    each: Container, words: str
+) -> None:
+    refusals.require(each, limits_memory=True, gives_gpus=True)
+    with pytest.raises(InvalidError, match=words):
+        refusals.require(each, limits_memory=False, gives_gpus=False)
+
+
+def test_no_line_is_copied_twice_or_left_out_where_times_are_whole_seconds() -> None:
+    first, upto = crew.unread([b"T1 a", b"T2 b"], crew.UNREAD)
+    second, upto = crew.unread([b"T1 a", b"T2 b", b"T2 c", b"T3 d"], upto)
+    third, upto = crew.unread([b"T2 c", b"T3 d", b"T3 d"], upto)
+
+    assert (first, second, third) == ([b"a", b"b"], [b"c", b"d"], [b"d"])
+    assert crew.unread([], upto) == ([], upto)
+
+
 def test_only_what_is_whole_and_minded_by_nobody_is_taken_over() -> None:
     group = Group((Container("a", IMAGE), Container("b", IMAGE)))
     half = [seen("1", "a")]
@@ -74,6 +161,7 @@ def test_only_what_is_whole_and_minded_by_nobody_is_taken_over() -> None:
     ("changes", "standing", "text"),
     [
         ({"state": "exited", "exit_code": 3}, Standing.FAILED, "main ended with code 3"),
+        ({"state": "exited", "exit_code": 137}, Standing.FAILED, "main ended with code 137"),
         ({"state": "exited", "oom_killed": True}, Standing.FAILED, "more memory than it may"),
         ({"state": "created"}, Standing.NOT_YET, "is created"),
         ({"state": "paused"}, Standing.NOT_YET, "paused by somebody else"),
@@ -176,6 +264,27 @@ def test_logins_are_kept_for_the_agent_alone(tmp_path: Path) -> None:
         kept.of(IMAGE)
 
 
+def test_a_devices_own_login_comes_before_the_fleets_and_the_fix_says_whose_it_is(
+    tmp_path: Path,
+) -> None:
+    kept, host = Logins(tmp_path), names.host(IMAGE)
+    fleets = tmp_path / fleetlogins.NAME
+    fleets.write_text(
+        f'{{"made": "1", "logins": {{"{host}": {{"username": "f", "password": "x"}}}}}}'
+    )
+    fleets.chmod(0o600)
+
+    assert getattr(kept.of(IMAGE), "username", "") == "f"
+    assert kept.fix(IMAGE).endswith(f"`packhorse image-logins set {host}`")
+    assert "the fleet's login" in kept.fix(IMAGE)
+    kept.write(host, Login("own", "y"))
+    assert getattr(kept.of(IMAGE), "username", "") == "own"
+    assert f"packhorse-agent registry-login {host}" in kept.fix(IMAGE)
+    kept.write(host, None)
+    fleets.chmod(0o644)
+    assert kept.of(IMAGE) is None, "what others may read is not believed"
+
+
 def test_a_damaged_file_of_logins_is_named_without_its_content(tmp_path: Path) -> None:
     path = tmp_path / logins.NAME
     path.write_bytes(b'{"a": "sesame')
@@ -187,31 +296,18 @@ def test_a_damaged_file_of_logins_is_named_without_its_content(tmp_path: Path) -
     assert "sesame" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("image", "host"),
-    [
-        ("camera@x", "docker.io"),
-        ("library/camera@x", "docker.io"),
-        ("localhost/camera@x", "localhost"),
-        ("registry.example/a/b@x", "registry.example"),
-        ("registry.example:5000/a@x", "registry.example:5000"),
-    ],
-)
-def test_the_host_of_an_image_is_what_stands_before_its_path(image: str, host: str) -> None:
-    assert logins.host(image) == host
-
-
 def test_dockers_socket_is_taken_before_podmans(tmp_path: Path) -> None:
     runtime = tmp_path / "run"
     (runtime / "podman").mkdir(parents=True)
-    podman, docker = runtime / "podman/podman.sock", tmp_path / "docker.sock"
+    podman, docker = runtime / "podman/podman.sock", tmp_path / "var/run/docker.sock"
     environment = {"XDG_RUNTIME_DIR": str(runtime)}
 
-    assert door.default_url(environment, docker=docker) == f"unix://{docker}", "for the error"
+    assert door.default_url(environment, root=tmp_path) == f"unix://{docker}", "for the error"
     podman.touch()
-    assert door.default_url(environment, docker=docker) == f"unix://{podman}"
+    assert door.default_url(environment, root=tmp_path) == f"unix://{podman}"
+    docker.parent.mkdir(parents=True)
     docker.touch()
-    assert door.default_url(environment, docker=docker) == f"unix://{docker}"
+    assert door.default_url(environment, root=tmp_path) == f"unix://{docker}"
 
 
 def test_a_group_travels_in_an_index_unchanged() -> None:

@@ -187,13 +187,26 @@ def test_a_python_that_nobody_tests_with_is_told() -> None:
 
 def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
     """The socket is there, nobody is behind it."""
-    path = tmp_path / "docker.sock"
+    path = tmp_path / "run/podman/podman.sock"
+    path.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    finding = machine.containers(tmp_path, {"DOCKER_HOST": f"unix://{path}"})
+    finding = machine.containers(tmp_path, {})
 
     assert finding.level is Level.WARNING
-    assert machine.containers(tmp_path, {}).level is Level.OK
+    assert f"{path}: nothing listens there" in finding.text
+    assert machine.containers(tmp_path / "elsewhere", {}).level is Level.OK
+
+
+def test_the_engine_of_the_agents_own_setting_is_looked_at_and_no_other(tmp_path: Path) -> None:
+    missing = f"unix://{tmp_path}/nowhere.sock"
+    (tmp_path / "agent.toml").write_text(f'engine_url = "{missing}"\n')
+    found = examine.examine(tmp_path, environment={"DOCKER_HOST": "unix:///elsewhere"}, now=NOW)
+    finding = by_area(found.findings)["containers"]
+
+    assert finding.level is Level.BROKEN
+    assert f"engine_url: connect to the engine at {missing}: there is no such" in finding.text
+    assert "agent.toml" in finding.do
 
 
 def test_a_jetson_whose_gpu_is_not_used_is_told(tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ def test_the_larger_the_fleet_the_longer_the_time_over_which_it_comes_back(
     assert uplink.return_s(fleet) == seconds
 
 
+@pytest.mark.parametrize(("fleet", "seconds"), [(0, 0.0), (50, 0.0), (1000, 20.0), (10_000, 60.0)])
+def test_a_fleet_whose_power_was_away_connects_over_some_time_and_a_small_one_at_once(
+    fleet: int, seconds: float
+) -> None:
+    assert uplink.queue_s(fleet) == seconds
+
+
 def test_a_fleet_comes_back_evenly_over_its_time_and_not_in_one_moment() -> None:
     """elastic-agent, mosquitto: all agents return in one minute after a broker restart."""
     waits = []

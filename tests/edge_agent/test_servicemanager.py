@@ -17,8 +17,8 @@ from edge_agent import settings
 from edge_agent.account import Place
 from edge_agent.agent import Agent
 from edge_agent.mind import events
+from edge_agent.nouplink import NoUplink
 from edge_agent.servicemanager import Notifier
-from edge_agent.uplink import NoUplink
 from runtime import children, digests
 from runtime.topics import DeviceId
 from tests.support.brokers import eventually

@@ -46,6 +46,7 @@ def test_the_environment_stands_above_the_file(tmp_path: Path) -> None:
         ("log_level = 'loud'", "log_level", "loud"),
         ("http = {digits = 99999}", "http", "65535"),
         ("source_roots = ['data']", "source_roots", "absolute"),
+        ("engine_url = 'tcp://h:2375'", "engine_url", "unix:///run/podman/podman.sock"),
         ("heartbeat_s = ", "agent.toml", "TOML"),
     ],
 )

@@ -1,6 +1,7 @@
 import pytest
 
 from edge_agent.mind import effects, events, states
+from edge_agent.mind.modules import Stage
 from runtime.messages import Desired, Phase, RunningVersion
 from tests.support.worlds import World, digest, spec
 
@@ -66,6 +67,58 @@ def test_the_old_version_answers_until_the_new_one_takes_traffic() -> None:
     assert "Hold" in kinds(world)
     assert world.answering() == {"b"}
     assert world.report().phase is Phase.RUNNING
+
+
+def test_what_is_stopped_for_a_trial_is_not_reported_as_running_until_it_runs_again() -> None:
+    world = running("a")
+    old = world.slot("a")
+    world.want(spec("b"))
+    world.finish_job(min(world.jobs))
+    world.finish_job(min(world.jobs))
+    new = world.slot("b")
+    world.answer(new)
+
+    world.tell(events.WorkerRests("m", old))
+    world.tell(events.WorkerWaits("m", new, "container main is not good yet"))
+    told = world.report()
+    assert (told.phase, told.running) == (Phase.CHECKING, None)
+    assert told.reason.startswith("container main is not good yet; ")
+    assert "is stopped while this one is tried (start: stop-then-start)" in told.reason
+    assert not told.retrying
+
+    world.tell(events.WorkerChecked("m", new, False, "no light"))
+    assert world.report().running is None
+    world.tell(events.WorkerAccepting("m", old))
+    told = world.report()
+    assert (told.phase, told.reason) == (Phase.FAILED, "check: no light")
+    assert told.running == RunningVersion(digest("a"), "digits", 1)
+
+
+def test_what_was_stopped_for_a_trial_stays_at_hand_until_the_soak_time_is_over() -> None:
+    world = running("a")
+    old = world.slot("a")
+    world.want(spec("b"))
+    world.finish_job(min(world.jobs))
+    world.finish_job(min(world.jobs))
+    world.answer(world.slot("b"))
+    world.tell(events.WorkerRests("m", old))
+    world.answer(world.slot("b"))
+    world.answer(world.slot("b"))
+
+    held = world.module()
+    assert held.active is not None
+    assert held.warm is not None
+    assert (held.active.stage, held.warm.stage) == (Stage.SERVING, Stage.HELD)
+
+
+def test_a_module_whose_turn_has_not_come_says_what_it_waits_for() -> None:
+    world = World()
+    world.want(spec("a", module="one"), spec("b", module="two"))
+    while world.jobs:
+        world.finish_job(min(world.jobs))
+
+    reasons = {world.report(name).reason for name in ("one", "two")}
+    assert reasons == {"", "waits until another module of this device is tried"}
 
 
 def test_sources_are_handed_over_only_when_the_old_one_has_stopped_reading() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edge_agent import desired, uplink
+from edge_agent.nouplink import NoUplink
 from edge_agent.reporter import Reporter
-from edge_agent.uplink import MqttUplink, NoUplink, UplinkHooks
+from edge_agent.uplink import MqttUplink, UplinkHooks
 from runtime import digests, messages, topics
 from runtime.errors import InvalidError, LinkError
 from runtime.link import Link, Received

@@ -104,17 +104,6 @@ def settled(device: Device) -> bool:
     return device.infer(ROW) == NEW and len(list((device.data / "bundles").iterdir())) == 2
 
 
-@pytest.mark.parametrize("step", [1, 4, 9, 16, 25])
-def test_a_kill_at_any_durable_write_ends_on_the_wanted_version(device: Device, step: int) -> None:
-    deploy_first(device)
-    device.want(device.bundle("second", factor=3.0))
-
-    device.start(die=f"commit:{step}")
-    device.wait_for_death()
-
-    comes_back(device)
-
-
 def test_records_of_answered_requests_arrive_once_through_kills(device: Device) -> None:
     device.start()
     first = device.bundle("first", factor=2.0)

@@ -1,17 +1,19 @@
 """An agent with nothing to do leaves the disk alone, and ends when told. With real processes."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import fleets, processes
+from tests.support import commands, fleets, processes
 from tests.support.fleets import Fleet
 from tests.support.processes import Agent, eventually
 
 IDLE_S = 12.0
 HEARTBEAT_S = "2.0"
 """So that several reports fall into the time, each of which must be written nowhere."""
+ON_DISK = "/var/tmp"
 
 
 Traces = dict[str, tuple[int, ...]]
@@ -35,10 +37,18 @@ def written_bytes(agent: Agent) -> int:
     return total
 
 
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """Give a directory on a disk: what other tests use may be in memory."""
+    with commands.scratch(ON_DISK) as place:
+        yield place
+
+
 @pytest.mark.slow
-def test_an_idle_agent_writes_nothing(fleet: Fleet) -> None:
+def test_an_idle_agent_writes_nothing(fleet: Fleet, disk: Path) -> None:
     name = "idle"
-    agent = fleet.running(name, settings={"PACKHORSE_AGENT_HEARTBEAT_S": HEARTBEAT_S})
+    often = {"PACKHORSE_AGENT_HEARTBEAT_S": HEARTBEAT_S}
+    agent = fleet.running(name, data=disk / name, settings=often)
     tick = threading.Event()
 
     def settled() -> bool:

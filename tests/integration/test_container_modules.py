@@ -1,44 +1,90 @@
-"""Containers as modules: real agents, a real Docker engine, a real image registry."""
+"""Containers as modules: real agents, real engines (Docker, Podman), a real image registry."""
 
 import contextlib
 import gzip
 import http.client
 import json
+import os
+import re
+import socket
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_agent.containers import plan
+from edge_agent.doctor import examine
+from edge_agent.doctor.findings import Level
 from runtime import operations
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
 from runtime.messages import Command, Phase
-from tests.support import agents, engines, imageregistry, smallimages, uplinks
+from tests.support import agents, engines, imageregistry, podmans, smallimages, uplinks
 from tests.support.brokers import HOST, free_port
 from tests.support.containerboxes import Box
+from tests.support.imageregistry import ImageRegistry
 from tests.support.smallimages import server, shell
 
 STOP_THEN_START = "start: stop-then-start\n"
 
 
 @pytest.fixture(scope="module")
-def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Two images in an image registry that runs as long as this module's tests."""
+def image_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageRegistry]:
+    """One that runs as long as this module's tests."""
     with imageregistry.serving(tmp_path_factory.mktemp("images")) as registry:
-        yield smallimages.make(engine, registry)
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine, image_registry: ImageRegistry) -> dict[str, str]:
+    """Three images in that registry."""
+    return smallimages.make(engine, image_registry)
+
+
+@pytest.fixture(scope="module")
+def docker_url(engine_rig: engines.Rig) -> str:
+    return engine_rig.url
+
+
+@pytest.fixture(scope="module")
+def podman_url(image_registry: ImageRegistry) -> Iterator[str]:
+    with podmans.serving(image_registry) as url:
+        yield url
 
 
 @pytest.fixture
-def box(engine_rig: engines.Rig, engine: Engine, images: dict[str, str]) -> Iterator[Box]:
-    with agents.device() as device:
-        made = Box(device, engine, images)
-        device.start(engine_url=engine_rig.url)
+def box(docker_url: str, images: dict[str, str]) -> Iterator[Box]:
+    with on(docker_url, images) as made:
         yield made
-        device.kill()
-        made.clear()
+
+
+@pytest.fixture(params=["docker_url", "podman_url"])
+def either(images: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Box]:
+    """The same on both engines: what they say differs, and what a device does must not."""
+    with on(request.getfixturevalue(request.param), images) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def on(url: str, images: dict[str, str]) -> Iterator[Box]:
+    """Give a device that uses an engine."""
+    with agents.device() as device, contextlib.closing(Engine(Address(url))) as engine:
+        made = Box(device, engine, images)
+        (device.directory / "srv").mkdir()
+        device.start(
+            engine_url=url,
+            container_roots=[str(device.directory / "srv")],
+            container_devices=["/dev/*"],
+        )
+        try:
+            yield made
+        finally:
+            device.kill()
+            made.clear()
 
 
 def ask(port: int) -> str:
@@ -70,34 +116,34 @@ def test_a_new_version_is_tried_beside_the_old_one_which_goes_when_it_is_good(bo
 
 
 def test_a_version_that_holds_a_port_stops_the_old_one_first_and_gives_way_if_it_fails(
-    box: Box,
+    either: Box,
 ) -> None:
     port = free_port()
     ports = f"\nports: [{{host: {port}, port: 8080}}]\nhealth: {{http: {{port: 8080, path: %s}}"
-    ports += ", interval_s: 0.1, retries: 2, start_s: 0}"
-    one = box.bundle("one", server("one") + ports % "/", top=STOP_THEN_START)
-    two = box.bundle("two", server("two") + ports % "/", top=STOP_THEN_START)
-    sick = box.bundle("sick", server("sick") + ports % "/sick", top=STOP_THEN_START)
-    box.run(one)
+    ports += ", interval_s: 0.1, retries: 20, start_s: %d}"
+    one = either.bundle("one", server("one") + ports % ("/", 30), top=STOP_THEN_START)
+    two = either.bundle("two", server("two") + ports % ("/", 30), top=STOP_THEN_START)
+    sick = either.bundle("sick", server("sick") + ports % ("/sick", 0), top=STOP_THEN_START)
+    either.run(one)
     assert ask(port) == "one"
 
     reason = "container main is unhealthy: GET :8080/sick: status 500"
-    box.want(sick)
-    assert reason in box.failed(sick)
-    box.until(lambda: ask(port) == "one", "the old one answers again")
-    assert len(box.running(one)) == 1
-    assert not box.running(sick)
-    assert box.told().running is not None
+    either.want(sick)
+    assert reason in either.failed(sick)
+    either.until(lambda: ask(port) == "one", "the old one answers again")
+    assert len(either.running(one)) == 1
+    assert not either.running(sick)
+    either.until(lambda: either.told().running is not None, "it is told")
 
-    box.run(two)
+    either.run(two)
     assert ask(port) == "two"
 
-    before = box.running(two)[0].id
-    asked = Command("c1", operations.RESTART, box.module)
-    uplinks.command(box.device.folder, asked)
-    box.until(lambda: uplinks.result(box.device.folder, asked) is not None, "it is restarted")
+    before = either.running(two)[0].id
+    asked = Command("c1", operations.RESTART, either.module)
+    uplinks.command(either.device.folder, asked)
+    either.until(lambda: uplinks.result(either.device.folder, asked) is not None, "it is restarted")
     assert ask(port) == "two"
-    assert box.running(two)[0].id != before
+    assert either.running(two)[0].id != before
 
 
 def test_a_version_that_ends_in_its_trial_is_refused_with_its_code_and_last_words(
@@ -135,13 +181,15 @@ def test_containers_outlive_the_agent_and_the_next_one_takes_them_over(box: Box)
 
 def test_an_agent_that_is_killed_while_it_tries_a_version_starts_nothing_twice(box: Box) -> None:
     one = box.bundle("one", shell("exec sleep 600"), top=STOP_THEN_START)
-    two = box.bundle("two", shell("exec sleep 600"), top="start: stop-then-start\ntrial_s: 2\n")
-    two.joinpath("bundle.yaml").write_text(
-        two.joinpath("bundle.yaml").read_text().replace("trial_s: 0.5\n", "")
-    )
+    two = box.bundle("two", shell("exec sleep 600"), top=STOP_THEN_START, trial_s=3)
     box.run(one)
     box.want(two)
-    box.until(lambda: bool(box.running(two)), "the new one is being tried")
+    waits = "container main is not good yet: it must run for 3 s; one:1 is stopped while this one"
+    box.until(lambda: waits in box.told().reason, "it is being tried")
+    told = box.told()
+    assert (told.phase, told.running) == (Phase.CHECKING, None), "nothing runs meanwhile"
+    assert told.since > time.time() - 60
+    box.until(lambda: bool(box.running(two)), "the new one is up")
 
     box.device.kill()
     box.device.start()
@@ -151,23 +199,23 @@ def test_an_agent_that_is_killed_while_it_tries_a_version_starts_nothing_twice(b
     assert len(box.running(two)) == 1
 
 
-def test_a_container_that_dies_is_started_again_and_the_report_says_why(box: Box) -> None:
-    one = box.bundle("one", shell("echo the lens cap is on; exec sleep 600"))
-    box.run(one)
-    died = box.running(one)[0].id
-    asked = Command("l1", operations.LOGS, box.module)
-    uplinks.command(box.device.folder, asked)
-    box.until(lambda: uplinks.result(box.device.folder, asked) is not None, "logs are told")
-    told = uplinks.result(box.device.folder, asked)
+def test_a_container_that_dies_is_started_again_and_the_report_says_why(either: Box) -> None:
+    one = either.bundle("one", shell("echo the lens cap is on; exec sleep 600"))
+    either.run(one)
+    died = either.running(one)[0].id
+    asked = Command("l1", operations.LOGS, either.module)
+    uplinks.command(either.device.folder, asked)
+    either.until(lambda: uplinks.result(either.device.folder, asked) is not None, "logs are told")
+    told = uplinks.result(either.device.folder, asked)
     assert told is not None
     assert gzip.decompress(told.data) == b"main: the lens cap is on\n"
 
-    box.engine.signal(died, "KILL")
+    either.engine.signal(died, "KILL")
 
-    box.until(lambda: box.told().restarts == 1, "it was noticed")
-    box.device.until_running(one, name=box.module)
-    assert box.running(one)[0].id != died
-    assert box.device.log().count("main: the lens cap is on") == 1, "nothing is kept twice"
+    either.until(lambda: either.told().restarts == 1, "it was noticed")
+    either.device.until_running(one, name=either.module)
+    assert either.running(one)[0].id != died
+    assert either.device.log().count("main: the lens cap is on") == 1, "nothing is kept twice"
 
 
 def test_a_crash_loop_has_its_reason_in_the_report(box: Box) -> None:
@@ -212,26 +260,160 @@ def group(box: Box, word: str) -> Path:
     return box.bundle(word, "", write=text)
 
 
-def test_a_group_changes_together_and_each_waits_for_what_it_needs(box: Box) -> None:
-    one, two = group(box, "alpha"), group(box, "beta")
+def test_a_group_changes_together_and_each_waits_for_what_it_needs(either: Box) -> None:
+    one, two = group(either, "alpha"), group(either, "beta")
 
-    box.run(one)
-    assert len(box.running(one)) == 2
-    web = next(each for each in box.running(one) if each.labels[plan.CONTAINER] == "web")
-    box.until(lambda: "alpha" in "".join(box.engine.tail(web.id, 9)), "it reached db by its name")
+    either.run(one)
+    assert len(either.running(one)) == 2
+    web = next(each for each in either.running(one) if each.labels[plan.CONTAINER] == "web")
+    either.until(
+        lambda: "alpha" in "".join(either.engine.tail(web.id, 9)), "it reached db by its name"
+    )
 
-    box.run(two)
-    box.until(lambda: len(box.containers()) == 2, "the old group is gone")
-    assert len(box.running(two)) == 2
+    either.run(two)
+    either.until(lambda: len(either.containers()) == 2, "the old group is gone")
+    assert len(either.running(two)) == 2
 
-    broken = box.bundle(
+    broken = either.bundle(
         "broken",
         "",
-        write=GROUP.format(image=box.images["1"], word="x", server="'exit 4'", client="sleep"),
+        write=GROUP.format(image=either.images["1"], word="x", server="'exit 4'", client="sleep"),
     )
-    box.want(broken)
-    assert "container db ended with code 4" in box.failed(broken)
-    assert len(box.running(two)) == 2
+    either.want(broken)
+    assert "container db ended with code 4" in either.failed(broken)
+    assert len(either.running(two)) == 2
+
+
+def test_a_group_of_which_one_fails_late_goes_back_as_a_whole(box: Box) -> None:
+    port = free_port()
+    one = box.bundle("one", "", write=published(box, port, "alpha", "exec sleep 600"))
+    two = box.bundle("two", "", write=published(box, port, "beta", "sleep 1; echo no ink; exit 5"))
+    box.run(one)
+    before = {each.id for each in box.running(one)}
+    assert ask(port) == "alpha"
+
+    box.want(two)
+
+    assert "container b ended with code 5; it said last: no ink" in box.failed(two)
+    box.until(lambda: ask(port) == "alpha", "both of the old ones are back")
+    box.until(lambda: {each.id for each in box.containers()} == before, "no new one is left")
+    box.until(lambda: len(box.running(one)) == 2, "both run")
+    assert len(box.engine.networks({plan.MODULE: box.module})) == 1
+
+
+def published(box: Box, port: int, word: str, script: str) -> str:
+    """Return a group of a server, which is good at once, and of one that needs it."""
+    return f"""start: stop-then-start
+trial_s: 5
+containers:
+  a:
+    image: {box.images["1"]}
+    command: [perl, -e, {json.dumps(smallimages.SERVER)}]
+    environment: {{WORD: {word}}}
+    ports: [{{host: {port}, port: 8080}}]
+    health: {{http: {{port: 8080}}, interval_s: 0.1}}
+    stop_s: 0
+  b:
+    image: {box.images["1"]}
+    {shell(script)}
+    needs: [a]
+    stop_s: 0
+"""
+
+
+def test_what_a_device_cannot_give_is_named_with_a_fix_and_the_old_version_runs_on(
+    box: Box,
+) -> None:
+    one = box.bundle("one", shell("exec sleep 600"))
+    box.run(one)
+    srv = box.device.directory / "srv"
+    told = []
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        for name, top, text in (
+            ("port", STOP_THEN_START, f"ports: [{{host: {port}, port: 80}}]"),
+            ("device", "", "devices: [/dev/video77]"),
+            ("path", "", f"volumes: [{{host: {srv}/none, path: /a}}]"),
+            ("program", "", "command: [nosuch]"),
+            ("user", "", "user: eve"),
+            ("memory", "", f"{shell(HUNGRY)}\nresources: {{memory_mb: 32}}"),
+        ):
+            bad = box.bundle(name, text, top=top, trial_s=9)
+            box.want(bad)
+            told.append(box.failed(bad))
+
+    wanted = (
+        f"containers.main.ports.host: '{port}' is not accepted: another program of",
+        "containers.main.devices: '/dev/video77' is not accepted: this device has none",
+        f"containers.main.volumes.host: '{srv}/none' is not accepted: this device has no",
+        "containers.main.command: 'nosuch' is not accepted: the image has no such program",
+        "containers.main.user: 'eve' is not accepted: the image has no such user",
+        "it used more memory than it may (32 MiB: resources.memory_mb)",
+    )
+    assert [text in said for text, said in zip(wanted, told, strict=True)] == [True] * 6, told
+    box.until(
+        lambda: [seen.running for seen in box.containers()] == [True], "one is left, and runs"
+    )
+    assert len(box.running(one)) == 1
+
+
+HUNGRY = """exec perl -e 'my @a; push @a, "x" x 1000000 while 1'"""
+
+
+def test_a_container_has_its_device_its_limits_and_its_volumes(box: Box) -> None:
+    """A device that every machine has, but no container unless it is given it."""
+    node = Path(f"/dev/packhorse-{box.module}")
+    script = (
+        "echo written > %s && cat %s; echo here > /data/a; echo there > /cache/b; exec sleep 600"
+    )
+    text = (
+        shell(script.replace("%s", str(node)))
+        + f"\ndevices: [{node}]\nresources: {{memory_mb: 48, cpu: 0.5}}\n"
+        + "volumes: [{name: data, path: /data}, {name: cache, path: /cache, keep: false}]"
+    )
+    os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    try:
+        one = box.bundle("one", text)
+        box.run(one)
+    finally:
+        node.unlink()
+    seen = box.running(one)[0]
+    assert (seen.memory_mb, seen.cpu) == (48, 0.5)
+    assert box.engine.tail(seen.id, 9) == (), "what was written to the null device is gone"
+    data, cache = (plan.volume(box.origin, name) for name in ("data", "cache"))
+    assert box.engine.read_files(seen.id, "/data") == {"a": b"here\n"}
+    assert box.engine.read_files(seen.id, "/cache") == {"b": b"there\n"}
+
+    two = box.bundle("two", text.replace("there", "again").replace(f"devices: [{node}]", ""))
+    box.run(two)
+    assert set(box.volumes()) == {data, cache}, "versions share them"
+    box.device.want_all()
+    box.until(lambda: set(box.volumes()) == {data}, "data stays, the cache goes with the module")
+
+
+def test_a_container_that_has_done_its_work_is_not_started_again(box: Box) -> None:
+    done = box.bundle("done", shell("echo done") + "\nrestart: on-failure")
+    box.run(done)
+    (before,) = box.containers()
+
+    box.device.kill()
+    box.device.start()
+    box.device.until_running(done, name=box.module)
+
+    (after,) = box.containers()
+    assert (after.id, after.state, after.started_at) == (before.id, "exited", before.started_at)
+    assert box.told().restarts == 0
+
+
+def test_the_doctor_says_which_engine_the_agent_uses(
+    engine_rig: engines.Rig, tmp_path: Path
+) -> None:
+    (tmp_path / "agent.toml").write_text(f'engine_url = "{engine_rig.url}"\n')
+    found = examine.examine(tmp_path, environment={})
+    (told,) = (each for each in found.findings if each.area == "containers")
+
+    assert told.level is Level.OK
+    assert re.fullmatch(rf"Engine \d+\S+ at {engine_rig.url}", told.text)
 
 
 def test_a_module_that_is_removed_leaves_no_container_no_network_and_no_image_17(
@@ -298,12 +480,15 @@ def test_a_registry_with_a_password_is_asked_again_until_the_login_is_right_2(
         image = smallimages.make(engine, guarded, known, versions=("2",))["2"]
         bundle = box.bundle("one", shell("exec sleep 600"), image=image)
         box.want(bundle)
-        box.until(lambda: "no basic auth credentials" in box.told().reason, "nobody is let in")
+        box.until(lambda: "lets in only who logs in" in box.told().reason, "nobody is let in")
         assert box.told().retrying
         assert f"registry-login {HOST}:{guarded.port}` on the device" in box.told().reason
 
         login(box, guarded.port, "wrong")
-        box.until(lambda: "authentication required" in box.told().reason, "a wrong one is not")
+        box.until(
+            lambda: f"refuses the login of {known.username}" in box.told().reason,
+            "a wrong one is not",
+        )
         login(box, guarded.port, known.password)
 
         box.device.until_running(bundle, name=box.module)

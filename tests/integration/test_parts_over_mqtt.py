@@ -10,6 +10,7 @@ import pytest
 
 from cloud.crew import Crew
 from cloud.messaging.wire import BrokerLogin, Wire
+from cloud.turns import Turn
 from edge_agent.bundles.fetch import Fetcher
 from edge_agent.bundles.mqttroad import MqttRoad
 from edge_agent.bundles.roads import Roads
@@ -49,7 +50,8 @@ def test_a_bundle_comes_over_the_brokers_link_alone_and_reports_go_on(
         authority.registry_key_file,
     )
     crew, connected = Crew(), threading.Event()
-    wire = Wire(services, login, crew, base_url="https://nowhere.invalid:1")
+    turn = Turn(services.engine)
+    wire = Wire(services, login, crew, turn, base_url="https://nowhere.invalid:1")
     uplink = MqttUplink(broker.settings(DEVICE), DEVICE, heartbeat_s=60)
     hooks = UplinkHooks(
         connected=connected.set,

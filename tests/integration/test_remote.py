@@ -138,6 +138,42 @@ def test_a_login_to_an_image_registry_arrives_sealed_for_this_device(
     assert json.loads(kept.read_bytes()) == {}
 
 
+def test_a_login_for_a_fleet_reaches_a_device_that_was_away_and_changes_and_goes(
+    fleet: Fleet, agent: Agent
+) -> None:
+    kept, token = agent.data / "fleet-registries.json", "sesame" * 600
+    agent.stop()
+    set_login(fleet, token)
+    agent.start()
+    eventually(kept.exists, "it has come")
+
+    held = json.loads(kept.read_bytes())["logins"]
+    assert held == {"fleet.example": {"username": "ann", "password": token}}
+    assert kept.stat().st_mode & 0o077 == 0
+    set_login(fleet, "sesame two")
+    eventually(lambda: "sesame two" in kept.read_text(), "it is the new one")
+    assert "sesame" not in (agent.data / "journal.json").read_text()
+    listed = fleet.packhorse("image-logins", "list").out
+    assert "fleet.example" in listed
+    assert "sesame" not in listed + fleet.packhorse("events", "--json").out
+
+    number = str(json.loads(fleet.packhorse("image-logins", "list", "--json").out)[0]["id"])
+    assert fleet.packhorse("image-logins", "remove", number).code == 0
+    eventually(lambda: not kept.exists(), "it is gone")
+
+
+def set_login(fleet: Fleet, password: str) -> None:
+    """Keep a login for all devices, as a person does."""
+    fleet.packhorse("devices", "list")  # logs in
+    program = Path(sys.executable).with_name("packhorse")
+    subprocess.run(
+        [program, "image-logins", "set", "fleet.example", "--username", "ann"],
+        input=password.encode() + b"\n",
+        env={**os.environ, "PACKHORSE_CONFIG": str(fleet.config)},
+        check=True,
+    )
+
+
 def test_a_support_archive_is_written_and_holds_no_key(fleet: Fleet, agent: Agent) -> None:
     file = fleet.place / "support.tar.gz"
     said = fleet.packhorse("devices", "support", agent.name, "-o", str(file))

@@ -2,26 +2,24 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from cloud import shapes
+from cloud.cli.main import app
 from cloud.cli.pushing import push
 from cloud.simulation import bundles
-from cloud.simulation.crowd import Crowd
-from cloud.simulation.run import Wish, run
-from cloud.simulation.stage import Stage
+from runtime.errors import InvalidError
 from tests.support.processes import Registry, eventually
 
 PROGRAM = Path(sys.executable).with_name("packhorse")
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
+pytestmark = pytest.mark.timeout(600)
 
 
 def simulate(*arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -37,11 +35,27 @@ def simulate(*arguments: str) -> tuple[int, dict[str, Any], str]:
     return done.returncode, found, done.stderr
 
 
+PROFILES = {
+    "latency": 0.1,
+    "satellite": 0.1,
+    "3g": 0.1,
+    "cut": 0.05,
+    "off-on": 0.1,
+    "reboot": 0.05,
+    "reboot-storm": 0.3,
+    "slow-disk": 0.1,
+    "disk-full": 0.1,
+    "clock-jump": 0.1,
+    "failing-check": 0.05,
+}
+DEVICES = 40
+
+
 @pytest.fixture(scope="module")
 def suffering() -> tuple[int, dict[str, Any], str]:
-    profiles = ("latency=0.2", "cut=0.1", "reboot=0.2", "slow-disk=0.2", "failing-check=0.1")
-    wanted = [word for profile in profiles for word in ("--profile", profile)]
-    return simulate("--devices", "20", "--seed", "3", *wanted)
+    wanted = [f"--profile={name}={fraction}" for name, fraction in PROFILES.items()]
+    records = ("--records-per-s", "0.05")
+    return simulate("--devices", str(DEVICES), "--seed", "3", *wanted, *records)
 
 
 def test_a_fleet_on_a_bad_day_ends_on_the_second_version_but_where_its_check_fails(
@@ -49,63 +63,76 @@ def test_a_fleet_on_a_bad_day_ends_on_the_second_version_but_where_its_check_fai
 ) -> None:
     code, found, said = suffering
 
-    assert (found["devices"], found["converged"], found["refused"]) == (20, 18, 2), said
-    assert found["stuck"] == 0
+    assert (found["devices"], found["converged"], found["refused"]) == (DEVICES, DEVICES - 2, 2), (
+        said
+    )
+    assert (found["stuck"], found["without_version"]) == (0, 0)
     assert code == 1, "not every device ended on the second version"
 
 
-def test_the_account_says_what_became_of_the_devices_of_each_profile(
+def test_a_fleet_on_a_bad_day_tells_the_end_of_each_deployment_once_and_loses_no_record(
+    suffering: tuple[int, dict[str, Any], str],
+) -> None:
+    _, found, said = suffering
+    records = found["records"]
+
+    assert found["final_reports"] == {"once": 2 * DEVICES, "never": 0, "more": 0}, said
+    assert records["made"] == records["stored"] > 0
+    assert (records["lost"], records["twice"], records["waiting"]) == (0, 0, 0)
+
+
+def test_the_account_says_what_happened_to_the_devices_of_each_profile(
     suffering: tuple[int, dict[str, Any], str],
 ) -> None:
     _, found, _ = suffering
+    profiles = found["profiles"]
 
-    assert {name: some["devices"] for name, some in found["profiles"].items()} == {
-        "latency": 4,
-        "cut": 2,
-        "reboot": 4,
-        "slow-disk": 4,
-        "failing-check": 2,
+    assert {name: some["devices"] for name, some in profiles.items()} == {
+        name: round(fraction * DEVICES) for name, fraction in PROFILES.items()
     }
-    assert found["profiles"]["failing-check"]["refused"] == 2
-    assert found["profiles"]["reboot"]["faults"] > 0
-    assert found["profiles"]["reboot"]["connects"] > 4
-    assert found["messages"] > 20 * 10
+    assert {name for name, some in profiles.items() if not some["faults"].get(name)} == set()
+    assert profiles["failing-check"]["refused"] == 2
+    assert profiles["reboot"]["connects"] > profiles["reboot"]["devices"]
+    assert [blow["what"] for blow in found["blows"]] == ["storm", "storm"]
+    assert all(blow["lost"] > 0 for blow in found["blows"])
+    assert found["messages"] > DEVICES * 10
     assert found["bytes_per_device"] > 2 * 60_000, "two versions were downloaded"
 
 
-class Restarter:
-    """Kills the broker under a fleet that is connected, and counts how it comes back."""
+def test_a_broker_that_is_killed_under_a_hundred_devices_sees_no_herd_and_all_converge() -> None:
+    """elastic-agent, mosquitto: all agents return in one minute after a broker restart."""
+    code, found, said = simulate("--devices", "100", "--restart", "broker")
 
-    def __init__(self) -> None:
-        self.returns: Counter[int] = Counter()
-        self.devices = 0
-
-    def __call__(self, stage: Stage, crowd: Crowd) -> None:
-        before = crowd.count()
-        self.devices = before.devices
-        os.kill(broker_pid(stage), signal.SIGKILL)
-        eventually(lambda: crowd.count().connected < before.devices / 2, "the broker is gone")
-        began, seen = time.monotonic(), before.connects
-
-        def all_back() -> bool:
-            nonlocal seen
-            now = crowd.count()
-            self.returns[int((time.monotonic() - began) * 4)] += now.connects - seen
-            seen = now.connects
-            return now.connected == now.devices
-
-        eventually(all_back, "all come back", timeout_s=60.0)
+    (blow,) = found["blows"]
+    assert (code, found["converged"]) == (0, 100), said
+    assert (blow["what"], found["connects"]) == ("broker", 200), "each came back once"
+    assert blow["lost"] >= 90
+    assert blow["most_connects_per_s"] <= 80, "spread over two seconds"
 
 
-def broker_pid(stage: Stage) -> int:
-    config = str(stage.settings.data / "broker")
-    found = [
-        int(process.name)
-        for process in Path("/proc").iterdir()
-        if process.name.isdigit() and config in command_line(process)
-    ]
-    assert len(found) == 1
-    return found[0]
+def test_whoever_stops_a_simulation_finds_nothing_of_it_left(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [PROGRAM, "simulate", "--devices", "3", "--json", "--records-per-s", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    eventually(lambda: len(of_place(tmp_path)) >= 2, "registry and broker run", TIMEOUT_S)
+
+    child.terminate()
+    printed, said = child.communicate(timeout=TIMEOUT_S)
+
+    assert (child.returncode, printed) == (1, "")
+    assert said.endswith("stopped: nothing was counted\n")
+    assert list(tmp_path.iterdir()) == []
+    eventually(lambda: of_place(tmp_path) == [], "nothing runs any more")
+
+
+def of_place(place: Path) -> list[str]:
+    """Return the processes that were given something below a directory."""
+    lines = [command_line(each) for each in Path("/proc").iterdir() if each.name.isdigit()]
+    return [line for line in lines if str(place) in line]
 
 
 def command_line(process: Path) -> str:
@@ -115,14 +142,22 @@ def command_line(process: Path) -> str:
         return ""
 
 
-def test_a_broker_that_restarts_under_a_hundred_devices_sees_no_herd_and_all_converge() -> None:
-    """elastic-agent, mosquitto: all agents return in one minute after a broker restart."""
-    restarter, said = Restarter(), list[str]()
-    found = run(Wish(devices=100, profiles={}, timeout_s=TIMEOUT_S, between=restarter), said.append)
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--profile", "cat=0.1"], "latency, loss"),
+        (["--restart", "cat"], "broker, registry"),
+        (["--restart", "broker", "--registry", "https://x"], "leave out --registry"),
+        (["--devices", "9000", "--processes", "1"], "at least 3"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_refused_before_anything_starts(
+    words: list[str], told: str
+) -> None:
+    done = CliRunner().invoke(app, ["simulate", *words])
 
-    assert found["converged"] == 100, said
-    assert sum(restarter.returns.values()) == 100, "each came back once"
-    assert max(restarter.returns.values()) <= 50, f"quarters of a second: {restarter.returns}"
+    assert isinstance(done.exception, InvalidError)
+    assert told in str(done.exception)
 
 
 def test_a_fleet_enrols_by_tokens_at_a_registry_that_runs_already(

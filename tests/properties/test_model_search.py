@@ -368,6 +368,7 @@ def engine(stores: Stores, tmp_path: Path) -> Iterator[Anything]:
     made.dispose()
 
 
+@pytest.mark.timeout(600)  # 50 lives of a database: minutes on a machine that has more to do
 @SOME
 @given(
     life=lives,

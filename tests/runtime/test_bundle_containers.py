@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from runtime.bundle import containers
+from runtime.bundle import containerchecks, containers
 from runtime.bundle import index as bundle_index
 from runtime.bundle.containers import Container, Group, Health, Logs, Port, Volume
 from runtime.bundle.index import Index, Signature
@@ -101,6 +101,18 @@ def test_a_digest_decides_whatever_tag_stands_beside_it() -> None:
     assert group(text).containers[0].image == IMAGE
 
 
+def test_a_tag_alone_is_read_and_refused_unless_its_digest_is_found() -> None:
+    tagged = group(f"{HEAD}container: {{image: 'registry.example/camera:1'}}")
+
+    with pytest.raises(InvalidError, match="another image tomorrow") as caught:
+        containerchecks.require(tagged)
+    assert caught.value.field == "containers.main.image"
+    pinned = containers.pinned(tagged, lambda _image, _field: DIGEST)
+    containerchecks.require(pinned)
+    found = (pinned.containers[0].image, pinned.containers[0].tag)
+    assert found == (f"registry.example/camera@{DIGEST}", "registry.example/camera:1")
+
+
 CIRCLE = f"""{HEAD}containers:
   a: {{image: '{IMAGE}', needs: [b]}}
   b: {{image: '{IMAGE}', needs: [a]}}"""
@@ -110,7 +122,6 @@ CIRCLE = f"""{HEAD}containers:
     ("text", "field", "fix"),
     [
         (HEAD, "container", "write container: for one"),
-        (f"{HEAD}container: {{image: 'camera:1'}}", "containers.main.image", "another image tomor"),
         (one("ports: [{host: 80, port: 80}]"), "containers.main.ports", "stop-then-start"),
         (one("ports: ['80:80']"), "container.ports[0]", "keys with values"),
         (one("privileged: true"), "container.privileged", "the keys here are image"),
@@ -121,6 +132,11 @@ CIRCLE = f"""{HEAD}containers:
         (one("read_only: 'no'"), "container.read_only", "true or false"),
         (one("devices: [/etc/passwd]"), "containers.main.devices", "below /dev"),
         (one("volumes: [{path: /a}]"), "containers.main.volumes", "name: or host:"),
+        (
+            one("volumes: [{path: /a, host: /b, keep: false}]"),
+            "containers.main.volumes.keep",
+            "never removed",
+        ),
         (one("volumes: [{path: /a/../b, name: x}]"), "containers.main", "absolute path"),
         (one("volumes: [{path: /tmp, name: x}]"), "containers.main.volumes", "one thing at each"),
         (one("capabilities: [ALL]"), "containers.main.capabilities", "none that means all"),

@@ -1,4 +1,5 @@
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -404,6 +405,64 @@ def test_waits_spread_and_are_short_again_only_after_a_connection_that_stood(
         assert backoff.resets == 1
     finally:
         device.stop()
+
+
+@pytest.mark.parametrize(
+    ("stood_s", "longest_s"),
+    [(0.0, 300.0), (4.9, 300.0), (5.0, 20.0), (15.0, 60.0), (59.0, 236.0), (60.0, 2.0)],
+)
+def test_a_line_that_breaks_every_few_seconds_keeps_nobody_away_for_minutes(
+    stood_s: float, longest_s: float
+) -> None:
+    """At the worst a device is there for a third of the time, and connects every 15 seconds."""
+    ceilings = []
+
+    class Ceiling(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            ceilings.append(b)
+            return a
+
+    backoff = Backoff(2.0, 300.0, rng=Ceiling())
+    for _ in range(20):
+        link.settle(backoff, 0.0, steady_s=link.STEADY_S)
+        backoff.next()
+
+    link.settle(backoff, stood_s, steady_s=link.STEADY_S)
+    backoff.next()
+
+    assert ceilings[-1] == longest_s
+
+
+def test_after_a_lively_connection_a_large_fleet_takes_its_time_all_the_same() -> None:
+    waits = []
+    for number in range(200):
+        backoff = Backoff(1.0, 300.0, rng=random.Random(number))
+        backoff.spread(200.0)
+        link.settle(backoff, 10.0, steady_s=link.STEADY_S)
+        waits.append(backoff.next())
+
+    assert max(waits) > 150.0
+
+
+def test_a_link_that_has_to_wait_its_turn_connects_late_and_ends_at_once_all_the_same(
+    broker: Broker,
+) -> None:
+    inbox = Mailbox()
+    device = Link(broker.settings(A), subscriptions=[], inbox=inbox)
+    device.delay(0.5)
+    began = time.monotonic()
+    device.start()
+    inbox.wait(Connected)
+    connected = time.monotonic()
+    device.stop()
+    waiting = Link(broker.settings(A), subscriptions=[], inbox=inbox)
+    waiting.delay(3600.0)
+    waiting.start()
+    asked = time.monotonic()
+    waiting.stop(timeout_s=60.0)
+
+    assert connected - began >= 0.5
+    assert time.monotonic() - asked < 30.0
 
 
 def test_links_leave_no_thread_and_no_descriptor_behind(broker: Broker) -> None:

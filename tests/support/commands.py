@@ -25,9 +25,9 @@ def eventually(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
+def scratch(below: str | None = None) -> Iterator[Path]:
     """Give a directory with a path short enough for Unix sockets; gone afterwards."""
-    place = Path(tempfile.mkdtemp(prefix="ph-"))
+    place = Path(tempfile.mkdtemp(prefix="ph-", dir=below))
     try:
         yield place
     finally:

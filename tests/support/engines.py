@@ -33,8 +33,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "parts"
 BASE = "packhorse-test/python:base"
 PATIENCE_S = 60.0
-_LEFT_OUT = ("proc/*", "sys/*", "dev/*", "var/cache/apt/*", "var/lib/apt/lists/*")
-_USELESS = ("usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*")
 
 
 class Rig:
@@ -130,15 +128,20 @@ class _Local(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def place() -> Rig:
+    """Return the engine that this clone's tests share, whether or not it runs."""
+    name = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    return Rig(Path(tempfile.gettempdir()) / f"packhorse-docker-{name}")
+
+
 @contextlib.contextmanager
 def shared() -> Iterator[Rig]:
     """Give the engine that this clone's tests share, with the base image in it."""
     parts.require_root("to run dockerd")
     for program in ("dockerd", "iptables", "debootstrap"):
         parts.require(program)
-    name = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
-    directory = Path(tempfile.gettempdir()) / f"packhorse-docker-{name}"
-    rig, users = Rig(directory), directory / "users"
+    rig = place()
+    directory, users = rig.directory, rig.directory / "users"
     users.mkdir(parents=True, exist_ok=True)
     mine = users / str(os.getpid())
     with _locked(directory):
@@ -192,36 +195,12 @@ def _saved(engine: Engine, names: Sequence[str]) -> Iterator[bytes]:
 
 def base_image() -> Path:
     """Return a tar of a small Debian or Ubuntu with Python; make it if there is none."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with _locked(CACHE):
-        release = dict(
-            line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines()
-        )
-        suite = release["VERSION_CODENAME"].strip('"')
-        tar = CACHE / f"base-{suite}.tar"
-        if not tar.exists():
-            _bootstrap(suite, tar)
-        return tar
-
-
-def _bootstrap(suite: str, tar: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="packhorse-base-") as scratch:
-        root, made = Path(scratch) / "root", tar.with_suffix(".tmp")
-        done = subprocess.run(
-            [
-                parts.require("debootstrap"),
-                *("--variant=minbase", "--include=python3", suite, str(root)),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
-        )
-        if done.returncode != 0:
-            parts.missing(f"debootstrap failed: {done.stdout[-300:]} {done.stderr[-300:]}")
-        excluded = [f"--exclude=./{each}" for each in (*_LEFT_OUT, *_USELESS)]
-        subprocess.run(["tar", "-C", str(root), *excluded, "-cf", str(made), "."], check=True)
-        made.rename(tar)
+    done = subprocess.run(
+        [ROOT / "scripts" / "make-base-image.sh"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        parts.missing(done.stderr)
+    return Path(done.stdout.strip())
 
 
 def _import(rig: Rig, tar: Path) -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from cloud import tables
-from cloud.registry import devices
+from cloud.registry import hearing
+from cloud.registry.hearing import Word
 from runtime.digests import Digest
 from runtime.messages import ModuleReport, Phase, Presence, Reported, RunningVersion
 from runtime.topics import DeviceId
@@ -26,9 +27,9 @@ def converge(registry: Registry, device: str, deployment: Any) -> None:
     report = Reported(device=device, generation=2, at=1.0, modules=(module,))
     now = registry.clock.at
     with registry.services.transaction() as session:
-        devices.apply_reported(session, DeviceId(device), report, now=now)
+        hearing.take_over(session, [Word(DeviceId(device), report, now)])
         online = Presence(online=True, at=1.0, lease_s=60)
-        devices.apply_presence(session, DeviceId(device), online, now=now)
+        hearing.take_over(session, [Word(DeviceId(device), online, now)])
 
 
 def add_records(registry: Registry, device: str, version: int, latencies: list[float]) -> None:

@@ -4,11 +4,12 @@ with imageregistry.serving(tmp_path, guarded=True) as registry:
     registry.repository("team")      # 127.0.0.1:PORT/team
 """
 
+import base64
 import contextlib
 import http.client
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,10 @@ class ImageRegistry:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *, guarded: bool = False) -> Iterator[ImageRegistry]:
-    """Run one that keeps its images below `directory`; guarded: for CREDENTIALS alone."""
+def serving(
+    directory: Path, *, guarded: bool = False, auth: Mapping[str, object] | None = None
+) -> Iterator[ImageRegistry]:
+    """Run one with its images below `directory`; guarded: for CREDENTIALS alone, or as `auth`."""
     program = parts.require("docker-registry")
     registry = ImageRegistry(free_port(), directory / "images")
     (directory / "htpasswd").write_text(_HTPASSWD)
@@ -53,6 +56,8 @@ def serving(directory: Path, *, guarded: bool = False) -> Iterator[ImageRegistry
     if guarded:
         access = {"realm": "images", "path": str(directory / "htpasswd")}
         settings["auth"] = {"htpasswd": access}
+    if auth is not None:
+        settings["auth"] = dict(auth)
     path = directory / "registry.yml"
     path.write_text(json.dumps(settings))  # JSON is YAML
     with (directory / "registry.log").open("wb") as log:
@@ -62,6 +67,14 @@ def serving(directory: Path, *, guarded: bool = False) -> Iterator[ImageRegistry
         yield registry
     finally:
         children.stop(child, grace_s=5)
+
+
+def log_in(config: Path, registry: ImageRegistry) -> None:
+    """Write what `docker login` does, below DOCKER_CONFIG."""
+    pair = f"{CREDENTIALS.username}:{CREDENTIALS.password}".encode()
+    config.mkdir()
+    host = {f"{HOST}:{registry.port}": {"auth": base64.b64encode(pair).decode()}}
+    (config / "config.json").write_text(json.dumps({"auths": host}))
 
 
 def _answers(port: int) -> bool:

@@ -10,9 +10,11 @@ import pytest
 
 PACKAGES = {
     "debootstrap": "debootstrap",
+    "docker": "docker.io",
     "docker-registry": "docker-registry",
     "dockerd": "docker.io",
     "iptables": "iptables",
+    "podman": "podman netavark aardvark-dns",
     "setsid": "util-linux",
     "mosquitto": "mosquitto",
     "moto_server": "moto[server] (a wheel)",

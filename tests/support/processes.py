@@ -47,14 +47,20 @@ AGENT_SETTINGS = {
 class Registry(Command):
     """`packhorse serve`, with the embedded broker or beside a Mosquitto that it owns."""
 
-    def __init__(self, data: Path, kind: str = "nats") -> None:
-        """Keep everything below `data`; `kind` of broker is "nats" or "mosquitto"."""
+    def __init__(self, data: Path, kind: str = "nats", *, beside: "Registry | None" = None) -> None:
+        """Keep everything below `data`; `kind` of broker is "nats" or "mosquitto".
+
+        One beside another registry uses the Mosquitto that the other owns.
+        """
         self.data, self.kind, self.port = data, kind, brokers.free_port()
         self.mosquitto: MosquittoRig | None = None
         self.door: int | None = None
         """The port of what stands before it, for those that shall go through that."""
         arguments = ["serve", "--data", str(data), "--host", HOST, "--port", str(self.port)]
-        if kind == "nats":
+        if beside is not None:
+            assert beside.mosquitto is not None, "a broker that both can have"
+            arguments += ["--broker", f"mqtts://{HOST}:{beside.mosquitto.port}"]
+        elif kind == "nats":
             arguments += ["--broker-port", str(brokers.free_port())]
         else:
             data.mkdir(parents=True, exist_ok=True)

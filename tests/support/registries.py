@@ -28,6 +28,7 @@ from cloud.trust.presign import Presigner
 from runtime import digests
 from runtime.bundle import index
 from runtime.bundle.index import FileEntry, Index, Signature, TensorSpec
+from runtime.clock import Clock
 from runtime.messages import CommandResult
 from tests.support.brokers import csr
 
@@ -64,7 +65,7 @@ class Stores:
 SQLITE = Stores("sqlite+directory", {})
 
 
-def services(data: Path, *, clock: SetClock, stores: Stores = SQLITE, **settings: Any) -> Services:
+def services(data: Path, *, clock: Clock, stores: Stores = SQLITE, **settings: Any) -> Services:
     """Return the registry's parts on this directory, migrated."""
     chosen = Settings(data=data, **stores.settings, **settings)
     if chosen.database_url is None and not (data / "registry.db").exists():

@@ -61,12 +61,13 @@ def write(
     name: str,
     text: str = "",
     top: str = "",
+    trial_s: float = 0.5,
     image: str,
 ) -> Path:
     """Write a bundle with one container, of which the text says more."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = [f"  {line}" for line in [f"image: {image}", "stop_s: 0", *text.splitlines()]]
-    head = f"name: {name}\nkind: container\ntrial_s: 0.5\n{top}container:\n"
+    head = f"name: {name}\nkind: container\ntrial_s: {trial_s}\n{top}container:\n"
     (directory / "bundle.yaml").write_text(head + "\n".join(lines) + "\n")
     return directory
 

@@ -79,6 +79,9 @@ class FolderUplink:
     def rebuild(self) -> None:
         """Nothing to rebuild."""
 
+    def queue(self, fleet: int) -> None:
+        pass
+
     def share(self, fleet: int) -> None:
         """Nobody to share with."""
 

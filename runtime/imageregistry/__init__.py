@@ -1,0 +1,1 @@
+"""Image registries, asked by their own API: names, manifests, layers by range."""
