@@ -84,6 +84,8 @@ class Service:
                     self.kill()
         finally:
             self.kill()
+            if self._child is not None:
+                self._child.wait(30)
 
     def _begin(self) -> None:
         if self.starts:
