@@ -23,7 +23,8 @@ if [ ! -e "$made" ]; then
     'usr/share/doc/*' 'usr/share/man/*' 'usr/share/locale/*'; do
     useless+=("--exclude=./$each")
   done
-  tar --directory "$scratch/root" "${useless[@]}" --create --file "$made.tmp" .
+  # Sorted: which of two names of one file comes first shall not rest on the file system.
+  tar --directory "$scratch/root" --sort=name "${useless[@]}" --create --file "$made.tmp" .
   mv "$made.tmp" "$made"
 fi
 echo "$made"
