@@ -111,6 +111,8 @@ class LineStream(Response):
         except TargetError as error:
             self._hand_over(str(error))
         except Exception:
+            if self._gone.is_set():  # the source is closed while it is read
+                return
             log.exception("logs broke off")
             self._hand_over("a bug: the registry's log says more")
         finally:

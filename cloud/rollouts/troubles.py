@@ -58,7 +58,7 @@ def note(session: Session, row: tables.Rollout, what: str, reason: str, *, now: 
     if before is None:
         extra = {"rollout": row.id, "trouble": what, "why": reason}
         log.warning("rollout is stuck", extra=extra)
-        _tell(session, row, "rollout.stuck", {"trouble": what, "reason": reason}, now)
+        _tell(session, row, "rollout.blocked", {"trouble": what, "reason": reason}, now)
 
 
 def clear(session: Session, row: tables.Rollout, what: str, *, now: float) -> None:
@@ -67,7 +67,7 @@ def clear(session: Session, row: tables.Rollout, what: str, *, now: float) -> No
         return
     _write(session, row, {key: each for key, each in row.troubles.items() if key != what})
     log.info("rollout goes on", extra={"rollout": row.id, "trouble": what})
-    _tell(session, row, "rollout.unstuck", {"trouble": what}, now)
+    _tell(session, row, "rollout.unblocked", {"trouble": what}, now)
 
 
 def _write(session: Session, row: tables.Rollout, found: dict[str, dict[str, object]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from cloud import shapes, tables
 from cloud.cli import candidates as shown
 from cloud.cli import main
-from cloud.messaging.responder import _refusal
+from cloud.messaging.rights import Rights
 from cloud.registry import deletion, desired, explain, hearing
 from cloud.registry.hearing import Word
 from runtime.candidates import CandidateReport, Mode
@@ -48,7 +48,7 @@ def test_a_device_is_told_of_the_candidate_and_may_download_it(registry: Registr
         (module,) = wanted.modules
         assert module.candidate is not None
         ask = FetchRequest("f", (module.candidate.bundle,), ("zstd",))
-        refusal = _refusal(session, DEVICE, ask)
+        refusal = Rights(session, [DEVICE]).refusal(DEVICE, ask)
 
     assert (module.version, module.candidate.version, module.candidate.mode) == (1, 2, Mode.CANARY)
     assert (module.candidate.fraction, module.candidate.gate.requests) == (0.25, 7)

@@ -206,7 +206,7 @@ def test_a_rollout_that_cannot_go_on_says_why_and_since_when_and_holds_up_no_oth
     fine.turn(10)
     kinds = [each["kind"] for each in plain.get(f"/api/v1/events?subject={first}")["items"]]
     assert (stuck.show(first)["rollout"]["troubles"], stuck.versions()) == ([], [1])
-    assert (kinds.count("rollout.stuck"), kinds.count("rollout.unstuck")) == (1, 1)
+    assert (kinds.count("rollout.blocked"), kinds.count("rollout.unblocked")) == (1, 1)
 
 
 def test_an_alias_that_cannot_be_followed_is_told_until_it_can(plain: Registry) -> None:

@@ -123,7 +123,7 @@ def test_a_device_that_runs_what_it_was_told_has_not_converged_on_something_else
 
 
 def of_one(books: Books, device: Outcome) -> dict[str, Any]:
-    return report.result([device], TWO, Times(), books)
+    return report.result([device], TWO, Times(), books, memory_bytes=0)
 
 
 def test_a_device_tells_the_end_of_each_deployment_once_or_the_account_says_so() -> None:

@@ -22,7 +22,7 @@ def test_options_travel_as_text_and_are_read_by_kind() -> None:
         ("exec", {}, "name"),
         ("exec", {"name": "rm -rf /"}, "name"),
         ("restart", {"hard": "yes"}, "'restart' takes none"),
-        ("logs", {"after": "x" * 2000}, "send fewer and shorter ones"),
+        ("logs", {"after": "x" * (operations.MAX_OPTION_CHARS + 1)}, "send fewer and shorter ones"),
     ],
 )
 def test_options_that_a_kind_does_not_take_are_refused(
