@@ -6,8 +6,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Where the environment says so, no process keeps what it compiles: each would compile all of ours.
 unexport PYTHONDONTWRITEBYTECODE
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-# Many tests wait for processes that they started: two of them to a core keep it busy.
-TEST_WORKERS ?= $(shell echo $$(($(CORES) * 2)))
+# Many tests wait for processes that they started: five to two cores keep them busy.
+TEST_WORKERS ?= $(shell echo $$(($(CORES) * 5 / 2)))
 ARGS ?=
 
 .DEFAULT_GOAL := help
