@@ -85,6 +85,8 @@ class Rig:
                     *("--tlskey", str(authority.server_key_file)),
                     # Services have networks of their own; other engines may have docker0.
                     "--bridge=none",
+                    # And modules of ten devices too: Docker's own pools make about thirty.
+                    *("--default-address-pool", "base=10.192.0.0/11,size=24"),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
