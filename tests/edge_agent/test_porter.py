@@ -58,7 +58,7 @@ class Desk:
         self.porter.add(effects.Fetch("m", built.digest, self.jobs))
         self.porter.add(effects.Verify("m", built.digest, self.jobs))
         cost = Transfer(0, 0)
-        while not isinstance(said := self.told.get(timeout=30), events.Verified):
+        while not isinstance(said := self.told.get(timeout=110), events.Verified):
             assert not isinstance(said, events.JobFailed), said
             if isinstance(said, events.FetchTrouble):
                 troubles.append(said.text)
