@@ -6,7 +6,6 @@ or by one of the system's. Plain http is spoken to this machine only. Redirects 
 offer names where the bytes are.
 """
 
-import contextlib
 import http.client
 import ssl
 import urllib.parse
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from runtime import tls
 from runtime.errors import InvalidError, LinkError
+from runtime.keptline import KeptLine, shown
 
 MAX_URL_CHARS = 4096
 READ_BYTES = 64 * 1024
@@ -41,8 +41,7 @@ class RangeClient:
         """
         self._ca_file, self._timeout_s = ca_file, timeout_s
         self._registry = urllib.parse.urlsplit(registry_url).hostname
-        self._connection: http.client.HTTPConnection | None = None
-        self._place: Place | None = None
+        self._line = KeptLine(self._connect)
 
     def read(
         self, url: str, start: int, stop: int, *, most: int = READ_BYTES
@@ -58,7 +57,7 @@ class RangeClient:
             self._require_range(response, url, start, stop)
             yield from self._body(response, url, stop - start, most)
         finally:
-            self._finish(response)
+            self._line.finish(response)
 
     def read_whole(self, url: str, *, limit_bytes: int) -> bytes:
         """Return a whole file; raise as `read` does, InvalidError also if it is larger."""
@@ -74,24 +73,15 @@ class RangeClient:
                 raise LinkError(f"{shown(url)}: cut {response.length} bytes before the end")
             return bytes(body)
         finally:
-            self._finish(response)
+            self._line.finish(response)
 
     def close(self) -> None:
         """Give the connection up; the next read opens another."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._place = None, None
+        self._line.close()
 
     def _get(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         place, target = _parsed(url)
-        if place != self._place:
-            self.close()
-        if self._connection is not None:
-            # The server may have closed a connection that lay idle: that is no trouble yet.
-            with contextlib.suppress(LinkError):
-                return self._exchange(self._connection, url, target, headers)
-        self._connection, self._place = self._connect(place), place
-        return self._exchange(self._connection, url, target, headers)
+        return self._line.get(place, target, headers, url=url)
 
     def _connect(self, place: Place) -> http.client.HTTPConnection:
         scheme, host, port = place
@@ -107,31 +97,6 @@ class RangeClient:
         if self._registry is not None and host != self._registry:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
-
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        url: str,
-        target: str,
-        headers: dict[str, str],
-    ) -> http.client.HTTPResponse:
-        with self._explaining(url):
-            connection.request("GET", target, headers={"Accept-Encoding": "identity", **headers})
-            return connection.getresponse()
-
-    @contextlib.contextmanager
-    def _explaining(self, url: str) -> Iterator[None]:
-        """Turn what can go wrong on a connection into LinkError, and drop the connection."""
-        try:
-            yield
-        except ssl.SSLCertVerificationError as error:
-            self.close()
-            raise LinkError(
-                f"{shown(url)}: certificate not trusted: {error.verify_message}"
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise LinkError(f"{shown(url)}: {str(error) or type(error).__name__}") from error
 
     def _require_status(self, response: http.client.HTTPResponse, url: str, *wanted: int) -> None:
         status = response.status
@@ -172,21 +137,8 @@ class RangeClient:
 
     def _chunk(self, response: http.client.HTTPResponse, url: str, most: int) -> bytes:
         """Return what has arrived, so that nothing is lost if the connection is cut next."""
-        with self._explaining(url):
+        with self._line.explaining(url):
             return response.read1(most)
-
-    def _finish(self, response: http.client.HTTPResponse) -> None:
-        """Keep the connection only if nothing of this answer is left in it."""
-        if response.length == 0 and not response.will_close:
-            response.close()
-        else:
-            response.close()
-            self.close()
-
-
-def shown(url: str) -> str:
-    """Return a URL as it may be logged: its query is a secret."""
-    return urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def _parsed(url: str) -> tuple[Place, str]:

@@ -30,6 +30,23 @@ class EnginePull:
     ) -> None:
         """Have an image here; see Carrier."""
         passage.valve.room(1)
+        came = self.pull(image, passage, progress)
+        passage.spent.whole[bundle] = passage.spent.whole.get(bundle, 0) + came
+
+    def discard(self, bundle: Digest) -> None:
+        """Keep nothing: the engine does, or not."""
+
+    def pull(
+        self,
+        image: str,
+        passage: Passage,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> int:
+        """Have the engine fetch what it lacks of an image; return the bytes that came.
+
+        Raises NoImageError, ImageError, another EngineError, or what the passage raises, which ends
+        the pull.
+        """
         came = 0
 
         def count(done_bytes: int, total_bytes: int) -> None:
@@ -40,14 +57,10 @@ class EnginePull:
             passage.valve.room(1)
             progress(done_bytes, total_bytes)
 
-        self.pull(image, count)
-        passage.spent.whole[bundle] = passage.spent.whole.get(bundle, 0) + came
+        self._pull(image, count)
+        return came
 
-    def discard(self, bundle: Digest) -> None:
-        """Keep nothing: the engine does, or not."""
-
-    def pull(self, image: str, count: Callable[[int, int], None]) -> None:
-        """Have the engine fetch what it lacks of an image; what `count` raises ends it."""
+    def _pull(self, image: str, count: Callable[[int, int], None]) -> None:
         credentials = self._logins.of(image)
         try:
             self.door.engine().images.pull(image, credentials, lambda _line: None, count)

@@ -124,16 +124,7 @@ class Freight:
         """Have the engine know the image by its digest, which it believes its registry alone."""
         passage.valve.room(seen.asked_bytes, least=seen.asked_bytes)
         passage.valve.lost(seen.asked_bytes)
-        came = 0
-
-        def count(done_bytes: int, _total_bytes: int) -> None:
-            nonlocal came
-            passage.valve.lost(max(0, done_bytes - came))
-            came = max(came, done_bytes)
-            passage.valve.room(1)
-
-        self._pull.pull(image, count)
-        if came:
+        if came := self._pull.pull(image, passage):
             log.warning("the engine fetched layers itself", extra={"image": image, "bytes": came})
 
     @contextlib.contextmanager

@@ -8,11 +8,11 @@ import contextlib
 import http.client
 import ssl
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from runtime.errors import LinkError
 from runtime.imageregistry.errors import ImageAnswerError
+from runtime.keptline import KeptLine, shown
 from runtime.tls import LOOPBACK
 
 CERTIFICATES = (Path("/etc/docker/certs.d"), Path("/etc/containers/certs.d"))
@@ -27,49 +27,26 @@ class Lines:
 
     def __init__(self, host: str, *, insecure: bool, timeout_s: float) -> None:
         """Speak to an image registry that is, or is not, called insecure."""
-        self._host, self._insecure, self._timeout_s = host, insecure, timeout_s
-        self._connection: http.client.HTTPConnection | None = None
-        self._place: Place | None = None
+        self._insecure, self._timeout_s = insecure, timeout_s
+        trust = f"put its CA into {CERTIFICATES[0]}/{host}/ca.crt"
+        self._line = KeptLine(self._connect, trust=trust)
 
     def close(self) -> None:
         """Let go; the next request opens another connection."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._place = None, None
+        self._line.close()
 
     def get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """Return the answer to a GET; raise LinkError, or ImageAnswerError for an unsafe URL."""
         place, target = self._parsed(url)
-        if place != self._place:
-            self.close()
-        if self._connection is not None:
-            # The server may have closed a connection that lay idle: that is no trouble yet.
-            with contextlib.suppress(LinkError):
-                return self._exchange(self._connection, url, target, headers)
-        self._connection, self._place = self._connect(place), place
-        return self._exchange(self._connection, url, target, headers)
+        return self._line.get(place, target, headers, url=url)
 
     def finish(self, response: http.client.HTTPResponse) -> None:
         """Keep the connection only if nothing of this answer is left in it."""
-        reusable = response.length == 0 and not response.will_close
-        response.close()
-        if not reusable:
-            self.close()
+        self._line.finish(response)
 
-    @contextlib.contextmanager
-    def explaining(self, url: str) -> Iterator[None]:
+    def explaining(self, url: str) -> contextlib.AbstractContextManager[None]:
         """Turn what can go wrong on a connection into LinkError, and drop the connection."""
-        try:
-            yield
-        except ssl.SSLCertVerificationError as error:
-            self.close()
-            raise LinkError(
-                f"{shown(url)}: certificate not trusted: {error.verify_message}: put its CA into"
-                f" {CERTIFICATES[0]}/{self._host}/ca.crt"
-            ) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
-            raise LinkError(f"{shown(url)}: {str(error) or type(error).__name__}") from error
+        return self._line.explaining(url)
 
     def _parsed(self, url: str) -> tuple[Place, str]:
         try:
@@ -94,26 +71,10 @@ class Lines:
             context = _context(netloc, verified=not self._insecure)
         return http.client.HTTPSConnection(netloc, timeout=self._timeout_s, context=context)
 
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        url: str,
-        target: str,
-        headers: Mapping[str, str],
-    ) -> http.client.HTTPResponse:
-        with self.explaining(url):
-            connection.request("GET", target, headers={"Accept-Encoding": "identity", **headers})
-            return connection.getresponse()
-
 
 def is_insecure(host: str) -> bool:
     """Say whether every engine calls this host insecure by itself: it is this machine."""
     return (urllib.parse.urlsplit(f"//{host}").hostname or "") in LOOPBACK
-
-
-def shown(url: str) -> str:
-    """Return a URL as it may be logged: its query may be a secret."""
-    return urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def _context(host: str, *, verified: bool) -> ssl.SSLContext:
