@@ -26,6 +26,14 @@ def soaking() -> World:
     return world
 
 
+def staged(world: World, name: str) -> int:
+    """Have a version on the disk, and verified; return the slot of its worker."""
+    world.want(spec(name))
+    world.finish_job(min(world.jobs))
+    world.finish_job(min(world.jobs))
+    return world.slot(name)
+
+
 def test_a_wanted_bundle_goes_through_every_phase_in_order() -> None:
     world = World()
     world.want(spec("a"))
@@ -51,10 +59,7 @@ def test_a_wanted_bundle_goes_through_every_phase_in_order() -> None:
 
 def test_the_old_version_answers_until_the_new_one_takes_traffic() -> None:
     world = running("a")
-    world.want(spec("b"))
-    world.finish_job(min(world.jobs))
-    world.finish_job(min(world.jobs))
-    new = world.slot("b")
+    new = staged(world, "b")
     world.answer(new)
     assert world.answering() == {"a"}
     world.answer(new)
@@ -72,10 +77,7 @@ def test_the_old_version_answers_until_the_new_one_takes_traffic() -> None:
 def test_what_is_stopped_for_a_trial_is_not_reported_as_running_until_it_runs_again() -> None:
     world = running("a")
     old = world.slot("a")
-    world.want(spec("b"))
-    world.finish_job(min(world.jobs))
-    world.finish_job(min(world.jobs))
-    new = world.slot("b")
+    new = staged(world, "b")
     world.answer(new)
 
     world.tell(events.WorkerRests("m", old))
@@ -97,10 +99,7 @@ def test_what_is_stopped_for_a_trial_is_not_reported_as_running_until_it_runs_ag
 def test_what_was_stopped_for_a_trial_stays_at_hand_until_the_soak_time_is_over() -> None:
     world = running("a")
     old = world.slot("a")
-    world.want(spec("b"))
-    world.finish_job(min(world.jobs))
-    world.finish_job(min(world.jobs))
-    world.answer(world.slot("b"))
+    world.answer(staged(world, "b"))
     world.tell(events.WorkerRests("m", old))
     world.answer(world.slot("b"))
     world.answer(world.slot("b"))
@@ -124,10 +123,7 @@ def test_a_module_whose_turn_has_not_come_says_what_it_waits_for() -> None:
 def test_sources_are_handed_over_only_when_the_old_one_has_stopped_reading() -> None:
     world = running("a")
     old = world.slot("a")
-    world.want(spec("b"))
-    world.finish_job(min(world.jobs))
-    world.finish_job(min(world.jobs))
-    new = world.slot("b")
+    new = staged(world, "b")
     for _ in range(3):
         world.answer(new)
     assert world.processes[old].owes == ["sources"]
@@ -142,10 +138,7 @@ def test_sources_are_handed_over_only_when_the_old_one_has_stopped_reading() -> 
 def test_sources_are_handed_over_when_the_old_one_dies_instead_of_stopping() -> None:
     world = running("a")
     old = world.slot("a")
-    world.want(spec("b"))
-    world.finish_job(min(world.jobs))
-    world.finish_job(min(world.jobs))
-    new = world.slot("b")
+    new = staged(world, "b")
     for _ in range(3):
         world.answer(new)
 
@@ -169,10 +162,7 @@ def test_the_old_version_stays_loaded_until_the_soak_time_is_over() -> None:
 
 def test_a_failed_check_refuses_the_bundle_and_the_old_version_runs_on() -> None:
     world = running("a")
-    world.want(spec("b"))
-    world.finish_job(min(world.jobs))
-    world.finish_job(min(world.jobs))
-    world.answer(world.slot("b"))
+    world.answer(staged(world, "b"))
     world.answer(world.slot("b"), failure="outputs differ by 0.3")
     world.run(timers=True)
 
