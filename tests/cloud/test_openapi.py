@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,10 @@ from schemathesis.core.failures import FailureGroup
 from tests.support import registries
 from tests.support.registries import Registry
 
-EXAMPLES = 25
+pytestmark = pytest.mark.timeout(600)
+
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "10"))
+"""For each route: more take minutes."""
 # What a description cannot say makes a request invalid too: a label's letters, a model's name.
 NOT = [schemathesis.checks.positive_data_acceptance]
 

@@ -402,7 +402,7 @@ def test_sigterm_ends_with_the_last_answer(world: World, tmp_path: Path) -> None
         assert answer.status == 200
         assert answer.headers["Connection"] == "close"
         assert asked.result() == (200, {"backend": "a"})
-        assert gateway.stop() == 0
+        assert gateway.end() == 0
 
 
 def test_a_port_that_is_taken_is_named(world: World, tmp_path: Path) -> None:

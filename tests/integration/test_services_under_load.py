@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cloud.shapes import ServiceReason
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address, ContainerSeen
 from tests.support import engines, servicefleets
@@ -231,30 +232,29 @@ def test_a_version_that_crashes_says_with_what_and_an_operator_need_not_wait(
     with servicefleets.asking(fleet, SERVICE, MODEL, serving) as load:
         assert update(fleet, 4, "--no-wait").code == 0
         crashing = current(fleet).name
-        said: list[dict[str, Any]] = []
+        said: list[ServiceReason] = []
 
         def why() -> bool:
             said[:] = last_words(fleet, crashing)
             return bool(said)
 
-        eventually(why, "it says why", 120)
+        eventually(why, "it says why", 240)
         reason = said[0]
         logs = fleet.packhorse("services", "logs", SERVICE, "--revision", crashing)
         back = fleet.packhorse("services", "rollback", SERVICE)
 
     assert load.failures == []
-    assert reason["exit_code"] == 1
-    assert any("trainer's disk" in line for line in reason["last_log"])
+    assert reason.exit_code == 1
+    assert any("trainer's disk" in line for line in reason.last_log)
     assert "trainer's disk" in logs.out
     assert back.code == 0, back.err
     assert fleet.client.service(SERVICE).traffic == {before: 100}
 
 
-def last_words(fleet: Fleet, revision: str) -> list[dict[str, Any]]:
+def last_words(fleet: Fleet, revision: str) -> list[ServiceReason]:
     """Return the reasons of a revision that has ended, with what it wrote last."""
-    said = fleet.packhorse("services", "show", SERVICE, "--json")
-    found = {each["name"]: each for each in json.loads(said.out)["revisions"]}
-    return [each for each in found[revision]["reasons"] if each["last_log"] and each["exit_code"]]
+    found = {each.name: each for each in fleet.client.service(SERVICE).revisions}
+    return [each for each in found[revision].reasons if each.last_log and each.exit_code]
 
 
 def test_logs_are_followed_also_of_replicas_that_come_later(

@@ -18,10 +18,10 @@ from runtime.errors import InvalidError
 SCRIPT = """
 import os, pathlib, signal, sys, time
 status = pathlib.Path(sys.argv[1])
-status.write_text(str(os.getpid()))
 def end(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+status.write_text(str(os.getpid()))
 while True:
     time.sleep(0.01)
     if status.with_name("die").exists():

@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 PATIENCE_S = 30
+PAUSE_S = 0.01
+"""Between an answer and the next request: what changes beside them needs the processor too."""
 
 
 class Load:
@@ -24,7 +26,7 @@ class Load:
     def client(self) -> None:
         """Ask until told to stop, on connections that are kept as long as they are let."""
         connection = None
-        while not self._stop.is_set():
+        while not self._stop.wait(PAUSE_S):
             if connection is None:
                 host, port = self._url.hostname, self._url.port
                 connection = http.client.HTTPConnection(str(host), port, timeout=PATIENCE_S)

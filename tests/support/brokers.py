@@ -35,6 +35,8 @@ from tests.support import parts
 HOST = "127.0.0.1"
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "mosquitto"
 PATIENCE_S = 20.0
+LOOK_S, LOOK_MOST_S, LOOK_SHARE = 0.02, 0.2, 0.04
+"""Pause between two looks at what is waited for: a share of the time waited, within these."""
 PORTS = range(10_000, 32_000)
 
 
@@ -51,11 +53,15 @@ def free_port() -> int:
 
 
 def eventually(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Wait until something holds; fail naming `what` if it does not in time."""
-    deadline, tick = time.monotonic() + timeout_s, threading.Event()
+    """Wait until something holds; fail naming `what` if it does not in time.
+
+    Looks less often as time goes by: to look takes time from what is waited for.
+    """
+    began, tick = time.monotonic(), threading.Event()
     while not holds():
-        assert time.monotonic() < deadline, f"not in {timeout_s:g} s: {what}"
-        tick.wait(0.02)
+        waited = time.monotonic() - began
+        assert waited < timeout_s, f"not in {timeout_s:g} s: {what}"
+        tick.wait(min(max(LOOK_S, waited * LOOK_SHARE), LOOK_MOST_S))
 
 
 def certify(authority: Authority, directory: Path, name: str) -> tuple[Path, Path]:

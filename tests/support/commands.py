@@ -91,6 +91,11 @@ class Command:
         """SIGTERM; return the exit code. Killed if it does not end."""
         return 0 if self._child is None else children.stop(self._child, grace_s=STOP_S)
 
+    def end(self, timeout_s: float = PATIENCE_S) -> int:
+        """Wait for it to end by itself; return the exit code."""
+        assert self._child is not None, "it was never started"
+        return self._child.wait(timeout_s)
+
     def descendants(self, word: str) -> list[psutil.Process]:
         """Return the processes below it whose command line has this word."""
         found = []

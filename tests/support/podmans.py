@@ -51,6 +51,8 @@ def serving(registry: ImageRegistry) -> Iterator[str]:
         *(program, "--root", str(place / "root"), "--runroot", str(place / "run")),
         *("--tmpdir", str(place / "tmp"), "--network-config-dir", str(place / "networks")),
         *("--cgroup-manager", "cgroupfs", "--storage-driver", "overlay"),
+        # crun, which is its first choice, refuses where both versions of cgroups have controllers.
+        *("--runtime", "runc"),
     ]
     url = f"unix://{place}/podman.sock"
     with (place / "log").open("wb") as log:

@@ -13,6 +13,7 @@ from typing import Any
 import fastapi.dependencies.models
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import Engine, QueuePool
 from starlette.testclient import TestClient
 
 from cloud import database
@@ -30,7 +31,7 @@ from runtime.bundle import index
 from runtime.bundle.index import FileEntry, Index, Signature, TensorSpec
 from runtime.clock import Clock
 from runtime.messages import CommandResult
-from tests.support.brokers import csr
+from tests.support.brokers import csr, eventually
 
 URL = "https://registry.test:8443"
 
@@ -198,9 +199,17 @@ def running(data: Path, *, stores: Stores = SQLITE, **settings: Any) -> Iterator
             TestClient(app, URL, raise_server_exceptions=False) as bare,
         ):
             yield Registry(parts, clock, key, http, bare)
+        # What is still out when the pool closes would be closed by the garbage collector, or never.
+        eventually(lambda: out(parts.engine) == 0, "every connection of the database is given back")
     finally:
         parts.engine.dispose()
         _forget_apps()
+
+
+def out(engine: Engine) -> int:
+    """Return how many connections are in use."""
+    assert isinstance(engine.pool, QueuePool)
+    return engine.pool.checkedout()
 
 
 def _forget_apps() -> None:

@@ -90,7 +90,7 @@ def asking(
     clients: int = 2,
     row: Sequence[float] = ROW,
 ) -> Iterator[asks.Load]:
-    """Ask a service without a pause while the block runs."""
+    """Ask a service again and again while the block runs."""
     detail = fleet.client.service(service)
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, len(row)], "data": list(row)}
     with asks.asking(
