@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "unix:///var/run/docker.sock"
 _CONNECT_S = 10.0
 _ABSENT, _CONFLICT, _SERVER_FAILED = 404, 409, 500
-_IMPROPER = "container state improper"
+_IMPROPER, _GONE = "container state improper", "no such container"
 """So Podman says what Docker says by a status."""
 
 
@@ -80,6 +80,8 @@ def explaining(what: str) -> Iterator[None]:
         said = " ".join(str(error.explanation or error).split())
         if said.endswith(_IMPROPER):
             status = _CONFLICT
+        if said.endswith(_GONE):
+            status = _ABSENT
         kind = AbsentError if status == _ABSENT else EngineRefusedError
         raise kind(what, status=status, said=said) from error
     except docker.errors.DockerException as error:

@@ -128,7 +128,7 @@ def test_a_canary_that_fails_on_3_of_10_devices_stops_and_all_end_on_the_old_ver
         push(client, tmp_path / "two", 2.0)
         second = ended(client, client.roll_out(document).id)
 
-    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10})
+    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10}), first
     assert second.rollout.state == "reverted", second
     assert "devices failed" in second.rollout.reason or "the gate is" in second.rollout.reason
     assert set(second.rollout.counts) <= {"reverted", "not_reached"}
@@ -183,7 +183,7 @@ def test_a_container_that_is_unhealthy_on_3_of_10_devices_stops_and_all_end_on_t
             for each in seen
         )
 
-    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10})
+    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10}), first
     assert second.rollout.state == "reverted", second
     last = [each for each in told if each.data["outcome"] in {"reverted", "not_reached"}]
     assert Counter(each.data["device"] for each in last) == dict.fromkeys(names, 1)
