@@ -2,9 +2,13 @@
 
 import dataclasses
 
+import docker.errors
 import pytest
+import requests
 
 from runtime.containers import images, payload, tunnel
+from runtime.containers.client import explaining
+from runtime.containers.errors import AbsentError, EngineRefusedError
 from runtime.containers.specs import ContainerSpec, Mount, Probe
 from runtime.errors import InvalidError
 
@@ -112,3 +116,23 @@ def test_the_socket_over_there_is_the_usual_one_or_the_one_that_is_named(
 def test_what_is_no_path_of_a_socket_is_refused(path: str) -> None:
     with pytest.raises(InvalidError, match="ssh://"):
         tunnel.remote_socket(f"ssh://h{path}")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "status"),
+    [
+        ("can only stop running containers: container state improper", EngineRefusedError, 409),
+        ("container 3c839e does not exist in database: no such container", AbsentError, 404),
+        ("no space left on device", EngineRefusedError, 500),
+    ],
+)
+def test_what_podman_says_in_words_alone_is_understood(
+    said: str, kind: type[EngineRefusedError], status: int
+) -> None:
+    answer = requests.Response()
+    answer.status_code = 500
+
+    with pytest.raises(kind) as refused, explaining("inspect container a"):
+        raise docker.errors.APIError("500 Server Error", answer, said)
+
+    assert (type(refused.value), refused.value.status) == (kind, status)
