@@ -13,7 +13,7 @@ install() { # VENV PYTHON
     return
   fi
   "$2" -m venv --clear "$1" &&
-    "$1/bin/python" -m pip --disable-pip-version-check install --quiet \
+    "$1/bin/python" -m pip --disable-pip-version-check install --quiet --no-compile \
       --constraint constraints.txt --editable '.[edge,test]' &&
     touch "$mark"
 }
