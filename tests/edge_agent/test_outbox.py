@@ -351,7 +351,9 @@ def test_what_is_acknowledged_is_gone_at_once_and_for_good_with_the_next_commit(
     killed = Outbox(tmp_path.with_suffix(".killed") / "outbox.db")
     assert _sequences(killed) == [1, 3, 2], "the registry knows them"
     killed.close()
-    assert _sequences(_reopened(outbox, tmp_path / "outbox.db")) == [3]
+    again = _reopened(outbox, tmp_path / "outbox.db")
+    assert _sequences(again) == [3]
+    again.close()
 
 
 def test_room_that_is_worth_a_commit_is_given_back_at_once(outbox: Outbox) -> None:
