@@ -1,4 +1,4 @@
-"""The engine, transactions and the schema. All that is special to one database is here.
+"""The engine, transactions and the schema's version. What is special to one database is here.
 
 Three kinds of transactions, the same on SQLite and PostgreSQL (docs/adr/0013 says why):
 
@@ -18,18 +18,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.config
 import msgspec
 import psycopg
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlmodel import Session, create_engine
 
-from cloud.errors import DatabaseError, ForeignDatabaseError
+from cloud.errors import DatabaseError
 from runtime import files
 from runtime.errors import InvalidError
 
@@ -50,6 +45,7 @@ SELECT set_config('synchronous_commit', 'on', false)
 """A stuck client must not hold the lock for ever; an acknowledged write must be durable."""
 _MODE = "packhorse_mode"
 _WRITES, _APPENDS = "writes", "appends"
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
 _FORMS = "give sqlite:///PATH or postgresql://USER@HOST:PORT/NAME"
 
 
@@ -147,6 +143,11 @@ def _begin_postgresql(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
 
 
+def for_writing(engine: Engine) -> Engine:
+    """Return the engine whose transactions are those of `transaction`."""
+    return engine.execution_options(**{_MODE: _WRITES})
+
+
 def writes(connection: Connection) -> bool:
     """Say whether this connection is that of a session that may write."""
     return connection.get_execution_options().get(_MODE) is not None
@@ -159,7 +160,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
     Such blocks run one after the other. Raises sqlalchemy.exc.OperationalError if its turn does
     not come in BUSY_TIMEOUT_MS, or the database is gone.
     """
-    with Session(engine.execution_options(**{_MODE: _WRITES})) as session, session.begin():
+    with Session(for_writing(engine)) as session, session.begin():
         yield session
 
 
@@ -221,80 +222,30 @@ def migrate(engine: Engine, *, to: str = "head") -> None:
     is beyond what is known here (there is no way back), DatabaseError if it cannot be reached.
     """
     try:
-        with engine.execution_options(**{_MODE: _WRITES}).connect() as connection:
-            if engine.dialect.name == POSTGRESQL:
-                with connection.begin():
-                    _require_utf8(connection)
-                    without_limits(connection)
-                    _upgrade(connection, to)
-            else:
-                with _loose_references(connection), connection.begin():
-                    _upgrade(connection, to)
-                    _require_references(connection)
+        with engine.connect() as connection:
+            present = revision(connection)
+        if present == (head() if to == "head" else to):
+            return
+        from cloud import migrating  # noqa: PLC0415 - most starts find nothing to do, and it is slow
+
+        migrating.bring(engine, to)
     except OperationalError as error:
         raise DatabaseError(str(error.orig)) from error
 
 
-def _upgrade(connection: Connection, to: str) -> None:
-    config = _alembic()
-    present = revision(connection)
-    try:
-        ScriptDirectory.from_config(config).get_revision(present or "head")
-    except CommandError as error:
-        raise ForeignDatabaseError(
-            f"database: its schema {present} is not known here: run the newer Packhorse again"
-        ) from error
-    config.attributes["connection"] = connection
-    alembic.command.upgrade(config, to)
-
-
-@contextlib.contextmanager
-def _loose_references(connection: Connection) -> Iterator[None]:
-    """Let SQLite replace a table that others refer to; it changes this outside transactions only.
-
-    That is how it alters columns: a new table is filled and takes the old one's name.
-    """
-    driver: Any = connection.connection.driver_connection
-    driver.execute("PRAGMA foreign_keys=OFF")
-    try:
-        yield
-    finally:
-        driver.execute("PRAGMA foreign_keys=ON")
-
-
-def _require_references(connection: Connection) -> None:
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    assert not broken, f"a migration lost rows that others refer to: {broken[:3]}"
-
-
 def revision(connection: Connection) -> str | None:
     """Return the schema's version; None in an empty database."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    return found.scalar_one_or_none()
 
 
 def head() -> str:
     """Return the newest version of the schema that is known here."""
-    found = ScriptDirectory.from_config(_alembic()).get_current_head()
-    assert found is not None, "there are migrations"
-    return found
+    return max(revisions())
 
 
 def revisions() -> frozenset[str]:
     """Return all versions of the schema that are known here."""
-    return frozenset(
-        each.revision for each in ScriptDirectory.from_config(_alembic()).walk_revisions()
-    )
-
-
-def _require_utf8(connection: Connection) -> None:
-    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-    if encoding != "UTF8":
-        fix = "make the database with ENCODING 'UTF8': see docs/operations.md"
-        raise InvalidError("database_url", f"a database in {encoding}", fix)
-
-
-def _alembic() -> alembic.config.Config:
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
+    return frozenset(path.name.partition("_")[0] for path in VERSIONS.glob("[0-9]*.py"))

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 from sqlmodel import select
 
-from cloud import database, tables
+from cloud import database, migrating, tables
 from cloud.cli import history as history_command
 from cloud.registry import hearing
 from cloud.registry.hearing import Word
@@ -351,7 +351,7 @@ def test_what_is_no_time_is_refused(said: str) -> None:
 def test_what_devices_ran_before_there_was_a_history_begins_it(tmp_path: Path) -> None:
     """A registry of the first release is upgraded: what it last heard is where history begins."""
     engine = database.open_engine(f"sqlite:///{tmp_path / 'registry.db'}")
-    config = database._alembic()
+    config = migrating.config()
     running = {"bundle": ONE, "model": "scale", "version": 1}
     module = {"name": "scale", "phase": "running", "bundle": ONE, "deployment": "dep-1",
               "since": NOW - 5, "running": running}  # fmt: skip

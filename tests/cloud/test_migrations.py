@@ -4,6 +4,8 @@ tests/golden/registry_NNNN.sql is what SQLite's dump gave of a registry of that 
 """
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, select
 from sqlmodel import SQLModel
 
-from cloud import database, tables
+from cloud import database, migrating, tables
 from cloud.backup import rows as backup_rows
 from cloud.errors import ForeignDatabaseError
 from runtime import files
@@ -149,11 +152,24 @@ def test_there_is_no_way_back(fill: Fill) -> None:
 
 
 def test_every_migration_has_a_number_and_follows_the_one_before() -> None:
-    numbers = [path.name[:4] for path in sorted(_versions().glob("0*.py"))]
+    numbers = [path.name[:4] for path in sorted(database.VERSIONS.glob("*.py"))]
+    scripts = ScriptDirectory.from_config(migrating.config())
 
     assert numbers == [f"{each:04}" for each in range(1, len(numbers) + 1)]
-    assert database.head() == numbers[-1]
+    assert (database.head(), sorted(database.revisions())) == (numbers[-1], numbers)
+    assert [each.revision for each in scripts.walk_revisions()] == numbers[::-1]
 
 
-def _versions() -> Path:
-    return Path(database.__file__).parent / "migrations" / "versions"
+def test_a_schema_that_is_the_newest_is_found_so_without_what_migrates(tmp_path: Path) -> None:
+    """It takes a third of a second to load, at each start of a registry."""
+    engine = database.open_engine(f"sqlite:///{tmp_path / 'registry.db'}")
+    database.migrate(engine)
+    engine.dispose()
+    code = (
+        "import sys\nfrom cloud import database\n"
+        f"database.migrate(database.open_engine('sqlite:///{tmp_path / 'registry.db'}'))\n"
+        "print('alembic' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "False\n"

@@ -27,7 +27,7 @@ from cloud.endpoints import Endpoints
 from cloud.trust.authority import Authority
 from runtime import unixsockets
 from runtime.bundle import build
-from tests.support import brokers
+from tests.support import brokers, registries
 from tests.support.brokers import HOST, MosquittoRig
 from tests.support.commands import PATIENCE_S, Command, eventually, scratch
 
@@ -90,6 +90,8 @@ class Registry(Command):
 
     def start(self) -> None:
         """Start it (again) and wait until it is ready."""
+        if not self.data.exists() and "PACKHORSE_DATABASE_URL" not in self.environment:
+            registries.lay_database(self.data)
         if self.mosquitto is not None and not self._mosquitto_runs():
             self.mosquitto.start()
         self.spawn()

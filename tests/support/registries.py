@@ -70,8 +70,7 @@ def services(data: Path, *, clock: Clock, stores: Stores = SQLITE, **settings: A
     """Return the registry's parts on this directory, migrated."""
     chosen = Settings(data=data, **stores.settings, **settings)
     if chosen.database_url is None and not (data / "registry.db").exists():
-        data.mkdir(parents=True, exist_ok=True)
-        (data / "registry.db").write_bytes(_migrated())
+        lay_database(data)
     engine = database.open_engine(chosen.url_of_database)
     database.migrate(engine)
     store = open_store(chosen)
@@ -87,6 +86,13 @@ def services(data: Path, *, clock: Clock, stores: Stores = SQLITE, **settings: A
         broker=BrokerAddress(None, 8883),
         clock=clock,
     )
+
+
+def lay_database(data: Path) -> None:
+    """Put an empty database of the newest version where a registry looks for it."""
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "registry.db").touch(mode=0o600)
+    (data / "registry.db").write_bytes(_migrated())
 
 
 @functools.cache
