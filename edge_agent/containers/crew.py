@@ -1,13 +1,13 @@
 """The containers of one start: made or taken over, started in order, looked at, stopped, removed.
 
-All methods speak to the engine and raise EngineErrors. No threads, no clock of its own.
+All methods speak to the engine and raise EngineErrors. No threads.
 """
 
 import contextlib
 import http.client
 import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,7 +63,7 @@ class Hand:
     spec: Container
     id: str
     begun_at: float | None = None
-    """When it was started, or found running; None: it is not to run now."""
+    """When it had been started, or was found running; None: it is not to run now."""
     streak: Streak | None = None
     copied: Copied = UNREAD
     """How far its own log is in the module's."""
@@ -114,17 +114,17 @@ class Crew:
         else:
             self._make(engine)
 
-    def advance(self, engine: "Engine", now: float) -> dict[str, Verdict]:
+    def advance(self, engine: "Engine", clock: Callable[[], float]) -> dict[str, Verdict]:
         """Start what may start, look at what runs; return what is thought of each that was begun.
 
-        One whose needs are not good yet is not begun.
+        One whose needs are not good yet is not begun. `clock` is monotonic.
         """
         verdicts: dict[str, Verdict] = {}
         for each in self._order:
             needs = (verdicts.get(need) for need in each.needs)
             if any(need is None or need.standing is not Standing.GOOD for need in needs):
                 continue
-            verdicts[each.name] = self._advance(engine, self._hands[each.name], now)
+            verdicts[each.name] = self._advance(engine, self._hands[each.name], clock)
         return verdicts
 
     def rest(self, engine: "Engine") -> None:
@@ -188,19 +188,21 @@ class Crew:
             for each in self._order:
                 refusals.require(each, limits_memory=able.limits_memory, gives_gpus=able.gives_gpus)
 
-    def _advance(self, engine: "Engine", hand: Hand, now: float) -> Verdict:
+    def _advance(self, engine: "Engine", hand: Hand, clock: Callable[[], float]) -> Verdict:
+        now = clock()  # what is seen is of then, however late the engine answers
         seen = engine.container(hand.id)
         if hand.begun_at is None and seen is not None:
             seen = _begun(engine, hand, seen)
-            hand.begun_at, hand.rests = now, False
+            # A busy engine takes long to start one, which is no part of the trial.
+            hand.begun_at, hand.rests = clock(), False
             asked = hand.spec.health is not None and hand.spec.health.port
-            hand.streak = Streak(now) if asked else None
+            hand.streak = Streak(hand.begun_at) if asked else None
         elif hand.streak is not None and seen is not None and seen.running:
             hand.streak = _asked(hand.spec, hand.streak, seen, now)
         return judging.judge(
             hand.spec,
             seen,
-            running_s=now - (hand.begun_at or now),
+            running_s=max(0.0, now - (hand.begun_at or now)),
             trial_s=self._group.trial_s,
             streak=hand.streak,
         )

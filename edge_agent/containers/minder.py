@@ -202,8 +202,7 @@ class ContainerMinder:
             for other in self._yard.others(self):
                 other.rest_for(self, engine)
             self._claims = False
-        now = time.monotonic()
-        verdicts = self.crew.advance(engine, now)
+        verdicts, now = self.crew.advance(engine, time.monotonic), time.monotonic()
         for name, verdict in verdicts.items():
             if verdict.standing is Standing.FAILED:
                 return self._fail(engine, name, verdict)

@@ -92,23 +92,31 @@ class ContainerSupervisor:
         self._minders[slot].order(Order.KILL if kill else Order.STOP)
 
     def forget(self, module: str) -> None:
-        """Have the volumes of a module that is gone removed that are not to be kept."""
+        """Have what is left of a module that is gone removed, but for volumes that are to be kept.
+
+        Containers are left where an agent was killed while it removed them.
+        """
         threading.Thread(
-            target=self._remove_volumes, args=(module,), name=f"volumes-{module}", daemon=True
+            target=self._sweep, args=(module,), name=f"sweep-{module}", daemon=True
         ).start()
 
-    def _remove_volumes(self, module: str) -> None:
-        labels = {plan.DEVICE: self._device, plan.MODULE: module, plan.KEEP: "no"}
+    def _sweep(self, module: str) -> None:
+        labels = {plan.DEVICE: self._device, plan.MODULE: module}
         try:
             with self._yard.turn(module):
                 if self._yard.minded(module):
                     return  # it is wanted again
                 engine = self._door.engine()
-                for volume in engine.volumes(labels):
+                for seen in engine.containers(labels):
+                    engine.remove(seen.id)
+                    log.info("container removed", extra={"container": seen.name})
+                for network in engine.networks(labels):
+                    engine.remove_network(network)
+                for volume in engine.volumes({**labels, plan.KEEP: "no"}):
                     engine.remove_volume(volume)
                     log.info("volume removed", extra={"volume": volume})
         except PackhorseError as error:
-            log.warning("volumes stay", extra={"module_name": module, "reason": str(error)})
+            log.warning("not all removed", extra={"module_name": module, "reason": str(error)})
 
     def leave(self, timeout_s: float) -> None:
         """Mind nothing any more: the agent ends, the containers run on."""

@@ -71,6 +71,8 @@ class Crews:
     def close(self, module: str) -> None:
         """Let go of a module that nobody wants and that has no slot any more."""
         self._models.close(module)
+        if self._containers is None and self.room.was_used():
+            self._containers = self.room.supervisor()
         if self._containers is not None:
             self._containers.forget(module)
 

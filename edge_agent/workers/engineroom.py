@@ -74,8 +74,12 @@ class EngineRoom:
 
     def collect(self, keep: Collection[Digest]) -> None:
         """Remove the containers and images of all bundles but these, if there ever were any."""
-        if (self._data / NOTES).is_dir():
+        if self.was_used():
             self._images().collect(keep)
+
+    def was_used(self) -> bool:
+        """Say whether there may be anything of this device's on the engine."""
+        return any((self._data / NOTES).glob("*.json"))
 
     def _images(self) -> "ImageKeeper":
         if self._keeper is None:

@@ -1,13 +1,16 @@
 """What is decided about containers without an engine: plans, verdicts, permits, logins."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from edge_agent import fleetlogins
 from edge_agent.containers import crew, door, judging, logins, permits, plan, refusals
+from edge_agent.containers.crew import Crew
 from edge_agent.containers.judging import Standing, Streak
 from edge_agent.containers.logins import Logins
 from edge_agent.containers.permits import Permits
@@ -15,7 +18,7 @@ from edge_agent.containers.plan import Origin
 from runtime.bundle import containerchecks
 from runtime.bundle.containers import Container, Group, Health, Port, Volume
 from runtime.containers.errors import EngineRefusedError
-from runtime.containers.specs import Bind, ContainerSeen, Mount
+from runtime.containers.specs import Bind, ContainerSeen, ContainerSpec, Mount
 from runtime.digests import Digest
 from runtime.errors import InvalidError
 from runtime.imagelogins import Login
@@ -186,6 +189,42 @@ def test_without_a_health_check_a_container_must_run_for_a_while() -> None:
         return judging.judge(PLAIN, SEEN, running_s=running_s, trial_s=10.0, streak=None).standing
 
     assert (judged(9.9), judged(10.0)) == (Standing.NOT_YET, Standing.GOOD)
+
+
+class SlowEngine:
+    """Takes half a minute to start a container."""
+
+    now, state = 1000.0, "created"
+
+    def containers(self, _labels: Mapping[str, str]) -> tuple[ContainerSeen, ...]:
+        return ()
+
+    def networks(self, _labels: Mapping[str, str]) -> tuple[str, ...]:
+        return ()
+
+    def make_network(self, _name: str, _labels: Mapping[str, str]) -> None:
+        """It has one for everybody."""
+
+    def create(self, _name: str, _spec: ContainerSpec) -> str:
+        return SEEN.id
+
+    def start(self, _container: str) -> None:
+        self.now, self.state = self.now + 30.0, "running"
+
+    def container(self, _name: str) -> ContainerSeen:
+        return dataclasses.replace(SEEN, state=self.state)
+
+
+def test_the_time_that_an_engine_takes_to_start_a_container_is_no_part_of_its_trial() -> None:
+    engine: Any = SlowEngine()
+    tried = Crew(ORIGIN, Group((PLAIN,), trial_s=10.0))
+    tried.enlist(engine, ())
+    found = []
+    for passed_s in (0.0, 9.9, 0.2):
+        engine.now += passed_s
+        found.append(tried.advance(engine, lambda: engine.now)["main"].standing)
+
+    assert found == [Standing.NOT_YET, Standing.NOT_YET, Standing.GOOD]
 
 
 def test_a_container_that_may_end_has_done_its_work_with_code_0_only() -> None:

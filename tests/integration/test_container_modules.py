@@ -23,7 +23,15 @@ from runtime import operations
 from runtime.containers.engine import Engine
 from runtime.containers.specs import Address
 from runtime.messages import Command, Phase
-from tests.support import agents, engines, imageregistry, podmans, smallimages, uplinks
+from tests.support import (
+    agents,
+    containerboxes,
+    engines,
+    imageregistry,
+    podmans,
+    smallimages,
+    uplinks,
+)
 from tests.support.brokers import HOST, free_port
 from tests.support.containerboxes import Box
 from tests.support.imageregistry import ImageRegistry
@@ -150,7 +158,7 @@ def test_a_version_that_ends_in_its_trial_is_refused_with_its_code_and_last_word
     box: Box,
 ) -> None:
     one = box.bundle("one", shell("exec sleep 600"))
-    bad = box.bundle("bad", shell("echo no camera at /dev/video7 >&2; exit 3"))
+    bad = box.bundle("bad", shell("echo no camera at /dev/video7 >&2; exit 3"), trial_s=9)
     box.run(one)
     before = box.running(one)[0]
 
@@ -430,6 +438,34 @@ def test_a_module_that_is_removed_leaves_no_container_no_network_and_no_image_17
     box.until(lambda: not box.containers(), "its containers are gone")
     box.until(lambda: not box.engine.images.find(image), "so is the image")
     assert box.engine.networks({plan.MODULE: box.module}) == ()
+
+
+def test_an_agent_that_is_killed_while_it_removes_a_module_leaves_nothing_of_it(box: Box) -> None:
+    """Not even if another module runs the same bundle, which is therefore kept."""
+    twin = f"{box.module}-twin"
+    deaf = f"  image: {box.images['1']}\n  {shell('exec sleep 600')}\n  stop_s: 5\n"
+    volumes = "  volumes: [{name: cache, path: /cache, keep: false}]\n"
+    one = box.bundle("one", "", write=f"trial_s: 0.5\ncontainer:\n{deaf}{volumes}")
+    try:
+        box.device.want_all(*(box.device.spec(one, module=each) for each in (box.module, twin)))
+        for each in (box.module, twin):
+            box.device.until_running(one, name=each)
+        (other,) = box.engine.containers({plan.MODULE: twin})
+
+        box.device.want_all(box.device.spec(one, module=twin))
+        box.until(lambda: "phase=stopping" in box.device.log(), "it is told to stop")
+        box.device.kill()
+        assert box.containers(), "it takes its time to stop"
+        box.device.start()
+
+        box.until(lambda: not box.containers(), "its containers are gone")
+        box.until(lambda: not box.volumes(), "so is its cache")
+        assert box.engine.networks({plan.MODULE: box.module}) == ()
+        box.device.until_running(one, name=twin)
+        assert box.engine.container(other.id) == other, "it was not touched"
+    finally:
+        box.device.kill()
+        containerboxes.clear(box.engine, twin)
 
 
 def test_what_a_container_writes_to_its_log_is_limited(box: Box) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from cloud import shapes
 from cloud.client import Client
 from cloud.rollouts import lease
 from tests.support import bundles, obedient, processes
-from tests.support.obedient import Device
 from tests.support.postgres import Server
 from tests.support.processes import Registry, eventually
 
@@ -94,23 +92,6 @@ def kill_holder(pair: Pair, rollout: str) -> tuple[Registry, float]:
     return pair.beside(holder), time.time()
 
 
-def require_done_once(client: Client, rollout: str) -> None:
-    """Wait until a rollout is complete; fail if anything happened twice."""
-    eventually(
-        lambda: client.rollout(rollout).rollout.state == "complete", f"{rollout} is complete"
-    )
-    told = Counter(
-        (each.kind, str(each.data.get("wave", each.data.get("device", ""))))
-        for each in client.events(subject=rollout)
-    )
-    assert set(told.values()) == {1}, told
-    assert [each for each in told if each[0] == "rollout.wave_started"] == [
-        ("rollout.wave_started", str(number)) for number in range(len(FLEET))
-    ]
-    ended = {device for kind, device in told if kind == "rollout.device_ended"}
-    assert ended == set(FLEET)
-
-
 def test_when_the_registry_that_works_is_killed_the_other_finishes_and_nothing_is_done_twice(
     pair: Pair, tmp_path: Path
 ) -> None:
@@ -122,15 +103,9 @@ def test_when_the_registry_that_works_is_killed_the_other_finishes_and_nothing_i
             rollout = begin(client, tmp_path / "bundle")
         survivor, killed_at = kill_holder(pair, rollout)
         with survivor.client() as client:
-            require_done_once(client, rollout)
+            obedient.require_done_once(client, rollout, devices, waves=len(FLEET))
             later = [each.at for each in client.events(subject=rollout) if each.at > killed_at]
-        assert [changes(device) for device in devices] == [1] * len(FLEET)
 
     assert [log.count("mqtt disconnected") for log in logs] == [0, 0]
     assert ["packhorse-ingest-reported" in log for log in logs] == [True, False]
     assert min(later) - killed_at < lease.LEASE_S + LATE_S
-
-
-def changes(device: Device) -> int:
-    """Return how often a device was told to run something else."""
-    return sum(bool(modules) for modules in device.told.values())

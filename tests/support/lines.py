@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from tests.support import brokers
+
 CHUNK_BYTES = 16 * 1024
 ENDS = b""
 
@@ -30,9 +32,10 @@ class Line:
         stall_s: float = 0.0,
         cuts: Sequence[int] = (),
         period_s: float = 0.0,
+        bytes_per_s: float = 0.0,
         seed: int = 1,
     ) -> None:
-        """Carry to `port`, each way `delay_s` late.
+        """Carry to `port`, each way `delay_s` late, and no faster to the client than a rate.
 
         `stall` is the fraction of chunks that come `stall_s` later, as after a lost packet. `cuts`
         are counts of bytes to the client at which the connection breaks. With a period the line is
@@ -40,6 +43,8 @@ class Line:
         """
         self._port, self._delay_s, self._jitter_s = port, delay_s, jitter_s
         self._stall, self._stall_s, self._period_s = stall, stall_s, period_s
+        self._bytes_per_s = bytes_per_s
+        self._chunk_bytes = int(bytes_per_s / 100) or CHUNK_BYTES
         self._random, self._cuts = random.Random(seed), sorted(cuts)
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._started = time.monotonic()
@@ -57,6 +62,10 @@ class Line:
         if not self._period_s:
             return True
         return (time.monotonic() - self._started) // self._period_s % 2 == 0
+
+    def await_bytes(self, count: int, timeout_s: float = 60.0) -> None:
+        """Return once so many have come through to the client."""
+        brokers.eventually(lambda: self.to_client >= count, f"{count} bytes have come", timeout_s)
 
     def close(self) -> None:
         """End everything."""
@@ -99,7 +108,7 @@ class Line:
         chunk = b"begins"
         while chunk:
             try:
-                chunk = source.recv(CHUNK_BYTES)
+                chunk = source.recv(self._chunk_bytes)
             except OSError:
                 chunk = ENDS
             late_s = self._delay_s + self._random.uniform(-self._jitter_s, self._jitter_s)
@@ -116,6 +125,8 @@ class Line:
     ) -> None:
         while True:
             due, chunk = way.get()
+            if counted and self._bytes_per_s:
+                due = max(due, time.monotonic()) + len(chunk) / self._bytes_per_s
             self._closing.wait(max(0.0, due - time.monotonic()))
             broken = not chunk or not self.is_up
             with self._lock:

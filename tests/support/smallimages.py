@@ -19,11 +19,16 @@ from runtime.containers.specs import Credentials
 from tests.support import engines
 from tests.support.imageregistry import ImageRegistry
 
+_PLACES = ("./bin", "./lib", "./lib64", "./usr/lib64", "./tmp")
 _NEEDED = (
-    "./bin", "./lib", "./lib64", "./usr/lib64", "./tmp",
+    *_PLACES,
     "./usr/bin/dash", "./usr/bin/sh", "./usr/bin/sleep", "./usr/bin/cat", "./usr/bin/perl",
     "./usr/lib64/*", "./usr/lib/*/ld-linux*", "./usr/lib/*/libc.so*", "./usr/lib/*/libm.so*",
     "./usr/lib/*/libcrypt.so*", "./usr/lib/*/perl-base/*",
+)  # fmt: skip
+_SLEEP = (
+    *_PLACES, "./usr/bin/sleep",
+    "./usr/lib64/*", "./usr/lib/*/ld-linux*", "./usr/lib/*/libc.so*",
 )  # fmt: skip
 SERVER = (
     "use IO::Socket::INET; $| = 1; my $l = IO::Socket::INET->new(LocalPort => 8080,"
@@ -82,16 +87,21 @@ def server(word: str) -> str:
     return f"command: [perl, -e, {json.dumps(SERVER)}]\nenvironment: {{WORD: {word}}}"
 
 
+def sleep_layer() -> bytes:
+    """Return a layer with the program `sleep` and what it needs: 2 MB, for ociimages.put."""
+    return _tar(_SLEEP)
+
+
 @functools.cache
-def _tar() -> bytes:
+def _tar(needed: Sequence[str] = _NEEDED) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(engines.base_image()) as base, tarfile.open(fileobj=packed, mode="w") as own:
-        for member in _members(base):
+        for member in _members(base, needed):
             own.addfile(member, base.extractfile(member) if member.isreg() else None)
     return packed.getvalue()
 
 
-def _members(base: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(base: tarfile.TarFile, needed: Sequence[str]) -> Iterator[tarfile.TarInfo]:
     for member in base:
-        if any(fnmatch.fnmatchcase(member.name, pattern) for pattern in _NEEDED):
+        if any(fnmatch.fnmatchcase(member.name, pattern) for pattern in needed):
             yield member
