@@ -150,6 +150,7 @@ class _Registry:
     def _start(self) -> None:
         backfill.run(self._services)
         gc.freeze()  # what is loaded by now stays: no need to look through it again and again
+        gc.set_threshold(20_000)  # counting references leaves little else
         self._devices_changed_on_disk()
         if self._broker.child is not None:
             self._broker.child.start()

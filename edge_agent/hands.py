@@ -143,7 +143,7 @@ class Hands:
     def _set_timer(self, effect: effects.SetTimer) -> None:
         delay_s = effect.delay_s
         if effect.jitter:
-            delay_s = self._random.uniform(0.0, delay_s)
+            delay_s = self._random.uniform(effect.least_s, delay_s)
         self._timers.set(effect.key, self._clock.monotonic() + delay_s)
 
     def _forget(self, module: str) -> None:

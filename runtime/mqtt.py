@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from runtime import batches, credentials, tlssocket
+from runtime import batches, credentials, sent, tlssocket
 from runtime.credentials import LinkSettings
+from runtime.ear import Ear
 from runtime.errors import LinkError, PartlyPublishedError
 from runtime.linkevents import Connected, Inbox, Received
 from runtime.tlssocket import GatheringSocket
@@ -70,8 +71,8 @@ class Connection:
         client.max_queued_messages_set(MAX_WAITING)
         client.max_inflight_messages_set(TOGETHER)
         client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
-        client.on_message, client.on_log = self._on_message, self._on_log
-        client.on_publish = self._on_publish
+        client.on_message, client.on_publish = self._on_message, self._on_publish
+        client.enable_logger(Ear(self._failed))
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Without this callback paho writes from the thread that publishes, and one TLS socket is
         # not for two threads. It need not do anything, since publish() wakes the loop.
@@ -182,10 +183,10 @@ class Connection:
         self, topic: str, payload: bytes, *, qos: int, retain: bool, timeout_s: float
     ) -> None:
         """As Link.publish; from any thread."""
-        sent = self._client.publish(topic, payload, qos, retain)
+        message = self._client.publish(topic, payload, qos, retain)
         self._wake()
         try:
-            self._wait_for(sent, timeout_s)
+            sent.wait_for(message, self._ended, timeout_s)
         except LinkError as error:
             raise LinkError(f"{topic}: {error}") from error
 
@@ -193,44 +194,29 @@ class Connection:
         self, messages: Sequence[tuple[str, bytes]], *, retain: bool, timeout_s: float
     ) -> None:
         """As Link.publish_all; from any thread. The broker is never without work meanwhile."""
-        sent: deque[paho.MQTTMessageInfo] = deque()
-        left, taken = iter(messages), 0
+        under_way, begun = deque[sent.Sent](), 0
+        left = iter(messages)
         try:
-            while True:
-                some = list(itertools.islice(left, TOGETHER))
-                sent.extend(self._client.publish(*message, 1, retain) for message in some)
+            while some := list(itertools.islice(left, TOGETHER)):
+                under_way.extend(self._client.publish(*message, 1, retain) for message in some)
+                begun += len(some)
                 self._wake()
-                while len(sent) > (TOGETHER if some else 0):
-                    self._wait_for(sent.popleft(), timeout_s)
-                    taken += 1
-                if not some:
-                    return
+                sent.wait_for_some(under_way, self._ended, timeout_s, but=TOGETHER)
+            sent.wait_for_some(under_way, self._ended, timeout_s)
         except LinkError as error:
+            sent.drop_taken(under_way)
+            taken = begun - len(under_way)
             raise PartlyPublishedError(str(error), taken=taken) from error
-
-    def _wait_for(self, sent: paho.MQTTMessageInfo, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        try:
-            # paho's own wait returns quietly when the time is up or the connection is lost.
-            while not sent.is_published():
-                left_s = deadline - time.monotonic()
-                if self._ended.is_set():
-                    raise LinkError("the connection was lost while publishing")
-                if left_s <= 0:
-                    raise LinkError(f"not acknowledged within {timeout_s:g} s")
-                sent.wait_for_publish(min(left_s, 0.5))
-        except (RuntimeError, ValueError) as error:
-            raise LinkError(f"not published: {error}") from error
 
     def post(self, topic: str, payload: bytes, done: Callable[[], None], *, retain: bool) -> None:
         """Publish at QoS 1 without waiting, from the thread that serves; `done` once it is taken.
 
         Raises LinkError if too much is under way. What a connection leaves untold never is.
         """
-        sent = self._client.publish(topic, payload, 1, retain)
-        if sent.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN}:
-            raise LinkError(f"{topic}: not published: {paho.error_string(sent.rc)}")
-        self._posted[sent.mid] = done
+        message = self._client.publish(topic, payload, 1, retain)
+        if message.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN}:
+            raise LinkError(f"{topic}: not published: {paho.error_string(message.rc)}")
+        self._posted[message.mid] = done
 
     def ack(self, messages: Sequence[Received]) -> None:
         """As Link.ack; from any thread."""
@@ -294,7 +280,5 @@ class Connection:
         if (done := self._posted.pop(mid, None)) is not None:
             done()
 
-    def _on_log(self, _client: paho.Client, _data: Any, level: int, text: str) -> None:
-        # The only place where paho says why a socket failed.
-        if level == LogLevel.MQTT_LOG_ERR:
-            self._trouble = credentials.refusal(text)
+    def _failed(self, text: str) -> None:
+        self._trouble = credentials.refusal(text)

@@ -16,6 +16,7 @@ Specified in docs/specs/mqtt.md.
 """
 
 import enum
+import functools
 import re
 import zlib
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def every_device(channel: Channel) -> str:
     return f"{ROOT}/+/telemetry/+" if channel is Channel.TELEMETRY else f"{ROOT}/+/{channel.value}"
 
 
+@functools.lru_cache(maxsize=16_384)  # a device's few topics come again with all it says
 def parse(text: str) -> Topic:
     """Return what a received topic names; raise InvalidError if it is none of ours."""
     levels = text.split("/")

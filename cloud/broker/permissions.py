@@ -21,10 +21,10 @@ from runtime.topics import Channel, DeviceId
 MAX_PAYLOAD_BYTES = batches.MAX_BATCH_BYTES + 8192
 """A full batch, its topic and header; larger than any link sends."""
 MAX_CONTROL_LINE_BYTES = 4096
-MAX_PENDING_BYTES = 16 * 1024 * 1024
+MAX_PENDING_BYTES = 32 * 1024 * 1024
 """For one client that reads too slowly; beyond that it is dropped, and comes back."""
 MAX_CONNECTIONS = 64 * 1024
-MAX_UNACKED = 128
+MAX_UNACKED = 256
 """QoS 1 messages that one session may hold back: a bound on what an ingester keeps in memory."""
 STORE_BYTES = 2 * 1024 * 1024 * 1024
 MEMORY_STORE_BYTES = 64 * 1024 * 1024

@@ -44,7 +44,7 @@ MAX_HEADER_BYTES = 256
 TIDY_S = 600.0
 """What is stored is counted this often, and whenever something was made."""
 SPARE = 5.0
-"""So many times as long as it took to look through the fleet, it is left alone."""
+"""So many times as long as it took to look through the fleet, it is left alone before."""
 _POLL_S = 0.5
 
 Known = dict[Recipe, Entry]
@@ -74,10 +74,12 @@ class Maker:
             if not self._wishes.woken.wait(_POLL_S) and time.monotonic() < look_at:
                 continue
             look_at = time.monotonic() + LOOK_S
+            # A large fleet is not looked through all the time, however often it changes, and not
+            # while it is being told of a change.
+            if stopping.wait(SPARE * self._looked_s):
+                return
             try:
                 self.work(stopping)
-                # A large fleet is not looked through all the time, however often it changes.
-                stopping.wait(SPARE * self._looked_s)
             except (PackhorseError, OperationalError) as error:
                 if stopping.is_set():  # its child was stopped with it
                     return

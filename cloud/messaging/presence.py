@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy.exc import OperationalError, StatementError
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from cloud import tables
 from cloud.messaging import intake
 from cloud.messaging.intake import Arrival, Inbox
 from cloud.registry import desired, events, hearing
@@ -31,7 +30,7 @@ from runtime.topics import Channel, DeviceId
 log = logging.getLogger(__name__)
 
 FLUSH_S = 15.0
-GROUP = 128
+GROUP = 256
 FLUSHED_TOGETHER = 1024
 """Heartbeats in one transaction: those of a large fleet must not hold up all else."""
 MAX_GENERATION = 1 << 53
@@ -169,15 +168,12 @@ class Presences:
         }
         if not seen:
             return
-        query = select(tables.Desired.device, tables.Desired.generation)
         with self._services.reading() as session:
-            wanted = session.exec(query.where(col(tables.Desired.device).in_(seen))).all()
-        for device, generation in wanted:
-            if seen[DeviceId(device)] < generation:
-                self._republish(DeviceId(device))
-        ahead = [
-            DeviceId(device) for device, generation in wanted if seen[DeviceId(device)] > generation
-        ]
+            wanted = desired.generations(session, seen)
+        for device, generation in wanted.items():
+            if seen[device] < generation:
+                self._republish(device)
+        ahead = [device for device, generation in wanted.items() if seen[device] > generation]
         if ahead:
             self._overtake(ahead, seen)
 

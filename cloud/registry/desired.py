@@ -27,8 +27,14 @@ from runtime.topics import DeviceId
 _LIVE = frozenset({"running", "paused", "complete"})
 """States of a rollout that may still let devices in: see cloud.rollouts.state."""
 
+_ROW = SQLModel.metadata.tables["desired"].c
+_GENERATIONS = sa.select(_ROW.device, _ROW.generation).where(
+    _ROW.device.in_(bindparam("among", expanding=True))
+)
+
 __all__ = [
     "desired_for",
+    "generations",
     "intent",
     "mark_published",
     "read",
@@ -240,6 +246,12 @@ def read_all(session: Session, devices: Collection[DeviceId]) -> dict[DeviceId, 
         DeviceId(device): messages.decode(Desired, body.encode())
         for device, body in session.exec(query)
     }
+
+
+def generations(session: Session, devices: Collection[DeviceId]) -> dict[DeviceId, int]:
+    """Return which generation these devices shall have seen; who never enrolled is not there."""
+    found = session.connection().execute(_GENERATIONS, {"among": list(devices)})
+    return {DeviceId(device): generation for device, generation in found}
 
 
 def _message(row: tables.Desired) -> Desired:

@@ -25,6 +25,21 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 180.0
 """Of a device that has not told its own."""
+_TABLE = SQLModel.metadata.tables["device"]
+_ROW = _TABLE.c
+# Made once: this is done with every group of words.
+_KNOWN = sa.select(
+    _ROW.id,
+    _ROW.created_at,
+    _ROW.online,
+    _ROW.lease_s,
+    _ROW.last_seen,
+    # As text, which is read at once into what it is.
+    sa.cast(_ROW.reported, sa.Text),
+    _ROW.reported_at,
+    sa.cast(_ROW.facts, sa.Text),
+    _ROW.reported_generation,
+).where(_ROW.id.in_(sa.bindparam("among", expanding=True)), _ROW.revoked_at.is_(None))
 _KINDS = {Phase.RUNNING: "device.converged", Phase.FAILED: "device.failed"}
 
 
@@ -50,6 +65,31 @@ class _Device(Speaker):
     """It reported, in this group."""
     changed: bool = False
     """Its facts did."""
+
+
+class _Change:
+    """A statement that writes some columns of many devices."""
+
+    def __init__(self, *columns: str) -> None:
+        self._columns = columns
+        self._statement = (
+            sa.update(_TABLE)
+            .where(_ROW.id == sa.bindparam("of"))
+            .values({name: sa.bindparam(name) for name in columns})
+        )
+
+    def make(self, session: Session, devices: Iterable[_Device]) -> None:
+        """Write what is known of these."""
+        values = [
+            {"of": device.id, **{name: getattr(device, name) for name in self._columns}}
+            for device in devices
+        ]
+        session.connection().execute(self._statement, values)
+
+
+_PRESENT = _Change("online", "lease_s", "last_seen")
+_SPOKE = _Change("online", "lease_s", "last_seen", "reported", "reported_at", "reported_generation")
+_CHANGED = _Change("facts")
 
 
 def take_over(session: Session, words: Sequence[Word], *, lease_s: float = LEASE_S) -> set[str]:
@@ -84,20 +124,8 @@ def take_over(session: Session, words: Sequence[Word], *, lease_s: float = LEASE
 
 
 def _load(session: Session, among: Collection[DeviceId]) -> dict[str, _Device]:
-    row = SQLModel.metadata.tables["device"].c
-    query = sa.select(
-        row.id,
-        row.created_at,
-        row.online,
-        row.lease_s,
-        row.last_seen,
-        # As text, which is read at once into what it is.
-        sa.cast(row.reported, sa.Text),
-        row.reported_at,
-        row.facts,
-        row.reported_generation,
-    ).where(row.id.in_(among), row.revoked_at.is_(None))
-    return {found[0]: _device(found) for found in session.connection().execute(query)}
+    found = session.connection().execute(_KNOWN, {"among": list(among)})
+    return {row[0]: _device(row) for row in found}
 
 
 def _device(row: Any) -> _Device:
@@ -110,7 +138,7 @@ def _device(row: Any) -> _Device:
         last_seen=last_seen,
         reported=_reported(text),
         reported_at=reported_at,
-        facts=facts,
+        facts=msgspec.json.decode(facts, type=dict[str, str]),
         reported_generation=generation,
     )
 
@@ -208,25 +236,13 @@ def _essence(module: ModuleReport) -> tuple[Phase, str, str, int]:
 
 
 def _write(session: Session, known: Collection[_Device]) -> None:
-    presence, report = ("online", "lease_s", "last_seen"), ("reported", "reported_at")
-    for columns, those in (
-        (presence, [device for device in known if not device.spoke]),
-        (
-            (*presence, *report, "reported_generation"),
-            [device for device in known if device.spoke],
-        ),
-        (("facts",), [device for device in known if device.changed]),
+    for change, those in (
+        (_PRESENT, [device for device in known if not device.spoke]),
+        (_SPOKE, [device for device in known if device.spoke]),
+        (_CHANGED, [device for device in known if device.changed]),
     ):
-        values = [
-            {"of": device.id, **{name: getattr(device, name) for name in columns}}
-            for device in those
-        ]
-        if values:
-            table = SQLModel.metadata.tables["device"]
-            statement = sa.update(table).where(table.c.id == sa.bindparam("of"))
-            session.connection().execute(
-                statement.values({name: sa.bindparam(name) for name in columns}), values
-            )
+        if those:
+            change.make(session, those)
 
 
 def _follow_facts(session: Session, those: Sequence[DeviceId], now: float) -> None:

@@ -28,8 +28,8 @@ _CHANGE_S = 0.002
 
 
 _LAGGING = """
-SELECT count(*) FROM desired JOIN device ON device.id = desired.device
- WHERE device.reported_generation < desired.generation
+SELECT EXISTS (SELECT 1 FROM desired JOIN device ON device.id = desired.device
+ WHERE device.reported_generation < desired.generation)
 """
 _FINALS = """
 SELECT subject, json_extract(data, '$.deployment'), count(*) FROM event
@@ -113,10 +113,10 @@ class Stage:
         ca = (self.settings.authority_directory / "ca.pem").read_text("ascii")
         return Client(url, key, ca)
 
-    def lagging(self) -> int:
-        """Return how many devices have not said that their newest desired state is durable."""
+    def lags(self) -> bool:
+        """Say whether a device has not said that its newest desired state is durable."""
         with self._engine.connect() as connection:
-            return int(connection.exec_driver_sql(_LAGGING).scalar_one())
+            return bool(connection.exec_driver_sql(_LAGGING).scalar_one())
 
     def finals(self) -> dict[tuple[str, str], int]:
         """Return how often each device told the end of each deployment: it runs it, or will not."""
@@ -159,7 +159,7 @@ class Stage:
     def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
         """Wait until no device lags; return whether that was in time. `tick` may raise."""
         pause = threading.Event()
-        while self.lagging():
+        while self.lags():
             tick()
             if time.monotonic() > deadline:
                 return False

@@ -97,6 +97,8 @@ class SetTimer(Effect, frozen=True):
     delay_s: float
     jitter: bool = False
     """Wait a random part of the delay: others may be waiting for the same thing."""
+    least_s: float = 0.0
+    """With jitter: wait no less than this."""
 
 
 class Report(Effect, frozen=True):

@@ -23,6 +23,8 @@ from runtime.messages import ModuleSpec, Phase
 MOST_WAIT_S = 300.0
 DOWNLOADS_PER_S = 100.0
 """A fleet that is told of a bundle in one moment begins to fetch it at about this rate."""
+FIRST_SHARE = 0.1
+"""So much of that time goes by before the first: all are told, and the registry makes deltas."""
 
 
 def settle(module: Module, turn: Turn) -> Module:
@@ -204,7 +206,8 @@ def _turn_to(module: Module, turn: Turn, goal: ModuleSpec | None) -> Module:
     module = replace(module, **{**_nothing_pursued(), "pursued": goal, "trying": None})
     if goal is None or turn.spread_s == 0.0 or modules.same(goal, module.running):
         return module
-    turn.do(effects.SetTimer(TimerKey(module.name, "retry"), turn.spread_s, jitter=True))
+    key, first_s = TimerKey(module.name, "retry"), FIRST_SHARE * turn.spread_s
+    turn.do(effects.SetTimer(key, turn.spread_s, jitter=True, least_s=first_s))
     return replace(module, waiting=True)
 
 

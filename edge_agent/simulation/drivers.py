@@ -194,13 +194,18 @@ class Hands:
                 needed = self._keep()
                 self._disk.held = [bundle for bundle in self._disk.held if bundle in needed]
             case effects.SetTimer():
-                delay_s = self._jitter(0.0, effect.delay_s) if effect.jitter else effect.delay_s
-                self._timers.set(effect.key, self._clock.monotonic() + delay_s)
+                self._set_timer(effect)
             case effects.WorkerEffect():
                 self._work(effect)
 
     def again(self, key: TimerKey) -> None:
         """Sources start at once here."""
+
+    def _set_timer(self, effect: effects.SetTimer) -> None:
+        delay_s = effect.delay_s
+        if effect.jitter:
+            delay_s = self._jitter(effect.least_s, delay_s)
+        self._timers.set(effect.key, self._clock.monotonic() + delay_s)
 
     def _work(self, effect: effects.WorkerEffect) -> None:
         module, slot, work_s = effect.module, effect.slot, self._faults.work_s()

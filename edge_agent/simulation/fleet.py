@@ -24,7 +24,7 @@ COUNT_EVERY_S = 0.5
 COUNT_SHARE = 50
 """Counting takes at most one in so many parts of the time."""
 KEEPALIVE_S = 60
-GARBAGE = 20_000
+GARBAGE = 200_000
 """Objects between two looks for garbage: there are many that stay."""
 ENROLLING = 8
 """Devices that enrol at once: a registry lets in all of those together."""

@@ -659,6 +659,7 @@ def test_a_large_fleet_begins_its_downloads_spread_over_time_and_says_that_it_wa
     (timer,) = [effect for effect in world.done if isinstance(effect, effects.SetTimer)]
 
     assert (timer.key.kind, timer.delay_s, timer.jitter) == ("retry", 10.0, True)
+    assert timer.least_s == 1.0  # all are told, and answer, before the first asks
     assert "waits up to 10 s for its turn" in world.report().reason
     assert world.report().retrying
     assert world.jobs == {}
