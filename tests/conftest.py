@@ -5,6 +5,7 @@ Nothing is imported before it is used: devices' tests run without the registry's
 
 import gc
 import itertools
+import logging
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -70,6 +71,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         dealt += [*part, *short[:room]]
         del short[:room]
     items[:] = [*dealt, *short]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Take away what a command that a test ran in this process set up for its own log lines."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in list(root.handlers):
+        # Exactly this: pytest's own ones, which come and go, are of other kinds.
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

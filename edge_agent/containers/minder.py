@@ -20,7 +20,7 @@ from edge_agent.containers import judging
 from edge_agent.containers.crew import Crew
 from edge_agent.containers.door import EngineDoor
 from edge_agent.containers.judging import Standing, Verdict
-from edge_agent.containers.orders import End, Goal, Order, Told, late
+from edge_agent.containers.orders import End, Goal, Order, Told, is_failure, late
 from edge_agent.containers.plan import Origin
 from edge_agent.containers.voice import Voice
 from edge_agent.containers.yard import Yard
@@ -28,7 +28,7 @@ from edge_agent.mind import events
 from edge_agent.mind.turn import Limits
 from edge_agent.workers.captured import CappedLog
 from runtime.bundle.containers import Group
-from runtime.containers.errors import AbsentError, EngineError, EngineUnreachableError
+from runtime.containers.errors import EngineError, EngineUnreachableError
 from runtime.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -270,8 +270,8 @@ class ContainerMinder:
         self._checks = 0
 
     def _refused(self, error: EngineError | InvalidError) -> End:
-        """Give up: the engine says no. An image that is gone the mind has fetched again."""
-        if not self.accepted or isinstance(error, AbsentError):
+        """Give up: the engine says no."""
+        if is_failure(error, accepted=self.accepted):
             self._voice.failed(str(error))
         with contextlib.suppress(EngineError, InvalidError):  # swept by whoever comes next
             self.crew.dismiss(self._door.engine(), kill=True)

@@ -8,9 +8,13 @@ import msgspec
 
 from edge_agent.mind.events import Event
 from edge_agent.mind.turn import Limits
+from runtime.containers.errors import AbsentError, EngineError, EngineRefusedError
+from runtime.errors import InvalidError
 
 IN_TIME = 0.95
 """Of the mind's own limit: this one can say what was waited for."""
+SERVER_FAILED = 500
+"""From this status on an answer says that the engine failed, not that it was asked for too much."""
 
 
 class Order(enum.Enum):
@@ -60,3 +64,15 @@ def late(kind: Literal["check", "start"], waiting: str, taken_s: float, limits: 
     if taken_s <= limit_s * IN_TIME:
         return ""
     return f"{waiting} after {limit_s:g} s ({kind}_timeout_s)"
+
+
+def is_failure(error: EngineError | InvalidError, *, accepted: bool) -> bool:
+    """Say whether a start that the engine refuses has failed, or only ended and is tried again.
+
+    An image that is gone the mind has fetched again. What the engine did wrong by itself may go
+    well another time; it counts as a crash.
+    """
+    if isinstance(error, AbsentError):
+        return True
+    own_fault = isinstance(error, EngineRefusedError) and error.status >= SERVER_FAILED
+    return not (accepted or own_fault)

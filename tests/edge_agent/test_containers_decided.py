@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edge_agent import fleetlogins
-from edge_agent.containers import crew, door, judging, logins, permits, plan, refusals
+from edge_agent.containers import crew, door, judging, logins, orders, permits, plan, refusals
 from edge_agent.containers.crew import Crew
 from edge_agent.containers.judging import Standing, Streak
 from edge_agent.containers.logins import Logins
@@ -17,7 +17,7 @@ from edge_agent.containers.permits import Permits
 from edge_agent.containers.plan import Origin
 from runtime.bundle import containerchecks
 from runtime.bundle.containers import Container, Group, Health, Port, Volume
-from runtime.containers.errors import EngineRefusedError
+from runtime.containers.errors import AbsentError, EngineRefusedError
 from runtime.containers.specs import Bind, ContainerSeen, ContainerSpec, Mount
 from runtime.digests import Digest
 from runtime.errors import InvalidError
@@ -353,3 +353,19 @@ def test_a_group_travels_in_an_index_unchanged() -> None:
     group = Group((Container("a", IMAGE, health=HEALTH),), start="stop-then-start")
 
     assert msgspec.json.decode(msgspec.json.encode(group), type=Group) == group
+
+
+@pytest.mark.parametrize(
+    ("error", "accepted", "failed"),
+    [
+        (EngineRefusedError("start", status=400, said="no such program"), False, True),
+        (EngineRefusedError("start", status=500, said="context deadline exceeded"), False, False),
+        (InvalidError("containers.main.ports.host", "80", "publish another"), False, True),
+        (AbsentError("create", status=404, said="no such image"), True, True),
+        (EngineRefusedError("start", status=409, said="is being removed"), True, False),
+    ],
+)
+def test_a_start_fails_for_what_was_asked_and_not_for_what_the_engine_did_wrong_itself(
+    error: EngineRefusedError | InvalidError, *, accepted: bool, failed: bool
+) -> None:
+    assert orders.is_failure(error, accepted=accepted) == failed

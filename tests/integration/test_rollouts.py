@@ -113,6 +113,11 @@ def ended(client: Client, rollout: str) -> shapes.RolloutDetail:
     return client.rollout(rollout)
 
 
+def why(found: shapes.RolloutDetail) -> str:
+    """Return what is said of the devices that are not updated."""
+    return "; ".join(f"{each.device}: {each.reason}" for each in found.devices if each.reason)
+
+
 def push(client: Client, directory: Path, factor: float) -> None:
     scripts.write(directory, script=SCRIPT, factor=factor)
     processes.push(client, directory)
@@ -128,7 +133,7 @@ def test_a_canary_that_fails_on_3_of_10_devices_stops_and_all_end_on_the_old_ver
         push(client, tmp_path / "two", 2.0)
         second = ended(client, client.roll_out(document).id)
 
-    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10}), first
+    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10}), why(first)
     assert second.rollout.state == "reverted", second
     assert "devices failed" in second.rollout.reason or "the gate is" in second.rollout.reason
     assert set(second.rollout.counts) <= {"reverted", "not_reached"}
@@ -183,13 +188,13 @@ def test_a_container_that_is_unhealthy_on_3_of_10_devices_stops_and_all_end_on_t
             for each in seen
         )
 
-    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10}), first
+    assert (first.rollout.state, first.rollout.counts) == ("complete", {"updated": 10}), why(first)
     assert second.rollout.state == "reverted", second
     last = [each for each in told if each.data["outcome"] in {"reverted", "not_reached"}]
     assert Counter(each.data["device"] for each in last) == dict.fromkeys(names, 1)
-    why = {each.subject: each.data["reason"] for each in refused if each.data["model"] == BOX}
-    assert sorted(why) == sorted(BAD), why
-    assert all("unhealthy: no light" in each for each in why.values()), why
+    said = {each.subject: each.data["reason"] for each in refused if each.data["model"] == BOX}
+    assert sorted(said) == sorted(BAD), said
+    assert all("unhealthy: no light" in each for each in said.values()), said
     eventually(
         lambda: left() == sorted((name, f"{BOX}:1", True) for name in names),
         "each device runs one container of the old version, and nothing of the new one is left",
