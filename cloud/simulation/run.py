@@ -171,11 +171,13 @@ class _Run:
         self._wait(crowd, self._befallen, "every fault has happened")
         crowd.calm()
         refusing = self._will_refuse()
+        # Where there were faults, some may wait long before they try to connect again.
+        there = 0 if self._wish.profiles else len(self._names)
 
         def over(now: Count) -> bool:
             runs = now.running.get(wanted, 0)
             told = now.failed >= refusing and runs + refusing >= len(self._names)
-            return told and not now.waiting
+            return told and not now.waiting and now.connected >= there
 
         self._wait(crowd, over, "all have ended on it")
         self._quiet(crowd)

@@ -47,8 +47,10 @@ class Blow:
     at: float
     connected: int
     """Devices that were connected before."""
+    connects: int
+    """Connections that all had made before."""
     lost: int = 0
-    """Connections that were lost at most at one time."""
+    """Connections that were lost until all were back."""
     back_s: float | None = None
     """Until all were connected again; None: not seen."""
     most_connects_per_s: int = 0
@@ -63,7 +65,8 @@ class Blow:
             self._seen.popleft()
         rate = self._seen[-1][1] - self._seen[0][1]
         self.most_connects_per_s = max(self.most_connects_per_s, rate)
-        self.lost = max(self.lost, self.connected - now.connected)
+        # Each that was made stands or is lost, however quickly the next one came.
+        self.lost = (now.connects - now.connected) - (self.connects - self.connected)
         if self.lost and now.connected >= self.connected * BACK:
             self.back_s = at - self.at
 
@@ -105,7 +108,7 @@ class Weather:
         self._looked_at = at
         if self._planned and at >= self._began + self._planned[0][0] and self._settled:
             _, what = self._planned.pop(0)
-            self.blows.append(Blow(what, at, now.connected))
+            self.blows.append(Blow(what, at, now.connected, now.connects))
             self._do(what)
         for blow in self.blows[-1:]:
             blow.look(now, time.monotonic())

@@ -20,7 +20,7 @@ from runtime.digests import Digest
 from runtime.errors import InvalidError
 from runtime.simulated import Count, Fleet, Member
 
-COUNT_EVERY_S = 0.5
+COUNT_EVERY_S = 0.1
 COUNT_SHARE = 50
 """Counting takes at most one in so many parts of the time."""
 KEEPALIVE_S = 60

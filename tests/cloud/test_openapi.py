@@ -1,4 +1,3 @@
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,7 @@ from tests.support.registries import Registry
 
 pytestmark = pytest.mark.timeout(600)
 
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "10"))
-"""For each route: more take minutes."""
+EXAMPLES = 25
 # What a description cannot say makes a request invalid too: a label's letters, a model's name.
 NOT = [schemathesis.checks.positive_data_acceptance]
 

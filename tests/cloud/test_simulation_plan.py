@@ -186,7 +186,7 @@ def count(*, connected: int, connects: int) -> Count:
 
 
 def test_what_a_blow_did_is_how_many_it_cut_off_and_how_fast_they_came_back() -> None:
-    blow = Blow("broker", at=10.0, connected=100)
+    blow = Blow("broker", at=10.0, connected=100, connects=100)
     steps = [(10.1, 100, 100), (10.5, 0, 100), (11.0, 30, 130), (11.5, 70, 170), (12.5, 99, 199)]
     for at, connected, connects in steps:
         blow.look(count(connected=connected, connects=connects), at)

@@ -1,6 +1,7 @@
 """What is decided about containers without an engine: plans, verdicts, permits, logins."""
 
 import dataclasses
+import queue
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,13 @@ from edge_agent.containers import crew, door, judging, logins, orders, permits, 
 from edge_agent.containers.crew import Crew
 from edge_agent.containers.judging import Standing, Streak
 from edge_agent.containers.logins import Logins
+from edge_agent.containers.minder import ContainerMinder
 from edge_agent.containers.permits import Permits
 from edge_agent.containers.plan import Origin
+from edge_agent.containers.yard import Yard
+from edge_agent.mind import events
+from edge_agent.mind.turn import Limits
+from edge_agent.workers.captured import CappedLog
 from runtime.bundle import containerchecks
 from runtime.bundle.containers import Container, Group, Health, Port, Volume
 from runtime.containers.errors import AbsentError, EngineRefusedError
@@ -369,3 +375,47 @@ def test_a_start_fails_for_what_was_asked_and_not_for_what_the_engine_did_wrong_
     error: EngineRefusedError | InvalidError, *, accepted: bool, failed: bool
 ) -> None:
     assert orders.is_failure(error, accepted=accepted) == failed
+
+
+class FailingEngine(SlowEngine):
+    """Answers each start with a failure of its own."""
+
+    def start(self, _container: str) -> None:
+        raise EngineRefusedError("start", status=500, said="context deadline exceeded")
+
+    def remove(self, _container: str) -> None:
+        """It has nothing."""
+
+    def remove_network(self, _name: str) -> None:
+        """It has none."""
+
+
+class Door:
+    """The way to one engine."""
+
+    def engine(self) -> Any:
+        return FailingEngine()
+
+
+def test_a_start_that_the_engine_itself_did_wrong_has_ended_and_not_failed_so_it_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    heard: queue.Queue[events.Event] = queue.Queue()
+    door: Any = Door()
+    minder = ContainerMinder(
+        1,
+        ORIGIN,
+        Group((PLAIN,)),
+        yard=Yard(),
+        door=door,
+        told=orders.Told(heard.put, lambda _trouble: None),
+        limits=Limits(),
+        printed=CappedLog(tmp_path / "log"),
+    )
+    assert minder.join(20)
+
+    (ended,) = [heard.get_nowait() for _ in range(heard.qsize())]
+
+    assert isinstance(ended, events.WorkerExited)
+    assert "context deadline exceeded" in ended.text
+    assert (ended.final, ended.blameless) == (False, False)

@@ -238,7 +238,7 @@ def test_a_version_that_crashes_says_with_what_and_an_operator_need_not_wait(
             said[:] = last_words(fleet, crashing)
             return bool(said)
 
-        eventually(why, "it says why", 240)
+        eventually(why, "it says why", 120)
         reason = said[0]
         logs = fleet.packhorse("services", "logs", SERVICE, "--revision", crashing)
         back = fleet.packhorse("services", "rollback", SERVICE)
