@@ -21,8 +21,12 @@ from edge_agent.workers.captured import CappedLog
 from runtime.bundle.containers import Group
 from runtime.errors import PackhorseError
 from runtime.messages import ModuleSpec
+from runtime.retry import Backoff
 
 log = logging.getLogger(__name__)
+
+AGAIN_S, MOST_AGAIN_S = 1.0, 300.0
+"""After how long, at first and at most, what could not be removed is tried again."""
 
 
 class ContainerSupervisor:
@@ -43,6 +47,7 @@ class ContainerSupervisor:
         self._told = Told(put=put, engine=engine_trouble)
         self._yard = Yard()
         self._minders: dict[int, ContainerMinder] = {}
+        self._leaving = threading.Event()
 
     def start(self, slot: int, spec: ModuleSpec, group: Group) -> None:
         """Start containers, or take over those that an agent before started."""
@@ -94,18 +99,24 @@ class ContainerSupervisor:
     def forget(self, module: str) -> None:
         """Have what is left of a module that is gone removed, but for volumes that are to be kept.
 
-        Containers are left where an agent was killed while it removed them.
+        Containers are left where an agent was killed while it removed them. Tried until the engine
+        does it.
         """
         threading.Thread(
             target=self._sweep, args=(module,), name=f"sweep-{module}", daemon=True
         ).start()
 
     def _sweep(self, module: str) -> None:
+        backoff = Backoff(first_s=AGAIN_S, most_s=MOST_AGAIN_S)
+        while not self._is_swept(module) and not self._leaving.wait(backoff.next()):
+            pass
+
+    def _is_swept(self, module: str) -> bool:
         labels = {plan.DEVICE: self._device, plan.MODULE: module}
         try:
             with self._yard.turn(module):
                 if self._yard.minded(module):
-                    return  # it is wanted again
+                    return True  # it is wanted again
                 engine = self._door.engine()
                 for seen in engine.containers(labels):
                     engine.remove(seen.id)
@@ -116,10 +127,15 @@ class ContainerSupervisor:
                     engine.remove_volume(volume)
                     log.info("volume removed", extra={"volume": volume})
         except PackhorseError as error:
-            log.warning("not all removed", extra={"module_name": module, "reason": str(error)})
+            if error.retryable:
+                self._door.drop()
+            log.warning("not all removed yet", extra={"module_name": module, "reason": str(error)})
+            return False
+        return True
 
     def leave(self, timeout_s: float) -> None:
         """Mind nothing any more: the agent ends, the containers run on."""
+        self._leaving.set()
         deadline = time.monotonic() + timeout_s
         for minder in self._minders.values():
             minder.order(Order.LEAVE)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from edge_agent.mind import effects, faults, gate, modules, plan, trialnames
+from edge_agent.mind import effects, faults, gate, kept, modules, plan, trialnames
 from edge_agent.mind.events import CandidateCounted
 from edge_agent.mind.modules import Link, Module, Stage, Worker
 from edge_agent.mind.turn import Turn
@@ -106,10 +106,16 @@ def _linked(module: Module, trial: Module, turn: Turn) -> Module:
         return trial
     if trial.link is not None and (link is None or link.slot != trial.link.slot):
         turn.do(effects.StopMirror(module.name, trial.link.slot))
-    if link is None:
-        return replace(trial, link=None)
-    turn.do(effects.Mirror(module.name, link.slot, link.candidate))
-    return replace(trial, link=link, counts=Counts())
+    before = trial.kept
+    if before is not None and trial.counts is not None:
+        before = replace(before, counts=trial.counts)
+    if link is None or module.wanted is None or trial.wanted is None:
+        return replace(trial, link=None, kept=before)
+    begun = kept.begin(
+        before, by=module.wanted.bundle, attempt=trial.wanted.attempt, candidate=link.candidate
+    )
+    turn.do(effects.Mirror(module.name, link.slot, link.candidate, begun.counts))
+    return replace(trial, link=link, kept=begun, counts=begun.counts)
 
 
 def _link(module: Module, trial: Module) -> Link | None:
@@ -136,7 +142,8 @@ def counted(
     if module is None or trial is None or trial.link is None or trial.link.slot != event.slot:
         return held
     candidate = trial.link.candidate
-    trial = replace(trial, counts=event.counts)
+    written = trial.kept and kept.take_over(trial.kept, event.counts)
+    trial = replace(trial, counts=event.counts, kept=written)
     verdict = gate.judge(candidate, event.counts)
     if verdict.state is gate.State.FAILED and trial.active is not None:
         trial = faults.end_trial(trial, turn, trial.active, verdict.reason)
@@ -185,7 +192,7 @@ def _stands(module: Module, trial: Module | None, candidate: Candidate) -> _Stan
         return _Standing("promoted", "", module.judged or Counts())
     if trial is None or trial.wanted is None:
         return _Standing(Phase.FETCHING.value, "", Counts())
-    counts = trial.counts or Counts()
+    counts = trial.counts or (trial.kept.counts if trial.kept else Counts())
     if trial.shown is not Phase.RUNNING:
         return _Standing(trial.shown.value, trial.reason, counts)
     if trial.link is None:

@@ -4,7 +4,7 @@ import msgspec
 
 from edge_agent.mind.events import TimerKey
 from edge_agent.mind.terms import NO_TERMS, Terms
-from runtime.candidates import Candidate
+from runtime.candidates import Candidate, Counts
 from runtime.digests import Digest
 from runtime.messages import ModuleSpec
 
@@ -80,10 +80,11 @@ class StopWorker(WorkerEffect, frozen=True):
 class Mirror(WorkerEffect, frozen=True):
     """Give inputs to the module's candidate, which stands, and answer CandidateCounted.
 
-    What was counted before, and the rules before, are forgotten.
+    The rules before are forgotten; counting goes on from `counts`.
     """
 
     candidate: Candidate
+    counts: Counts = Counts()
 
 
 class StopMirror(WorkerEffect, frozen=True):

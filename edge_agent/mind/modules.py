@@ -8,6 +8,7 @@ import enum
 
 import msgspec
 
+from edge_agent.mind.kept import Kept
 from runtime import messages
 from runtime.candidates import Candidate, Counts
 from runtime.digests import Digest
@@ -91,6 +92,7 @@ class Saved(msgspec.Struct, frozen=True, omit_defaults=True):
     proven: bool = False
     trying: ModuleSpec | None = None
     promoted: Digest | None = None
+    kept: Kept | None = None
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -110,6 +112,8 @@ class Module(msgspec.Struct, frozen=True):
     """What a candidate is being started from; survives a device that dies of it."""
     promoted: Digest | None = None
     """The bundle of `wanted.candidate` that passed its gate here, and is the version now."""
+    kept: Kept | None = None
+    """Of a candidate's module: what was counted, and is not forgotten."""
 
     active: Worker | None = None
     """The process for `running`."""

@@ -69,13 +69,14 @@ class Mirroring:
         self._rules = Check(inputs="", rtol=order.rtol, atol=order.atol)
         self._ask_own, self._tell = ask_own, tell
         self._lines = Lines(Path(order.path), candidate.bundle)
-        self._tally = Tally()
+        self._tally = Tally(order.counts)
         self._budget = Budget(candidate.cpu, time.monotonic())
         self._queue: collections.deque[Copy] = collections.deque()
         self._queued_bytes = 0
         self._news = threading.Condition()
         self._seen, self._stopped, self._sore_until = 0, False, 0.0
-        self._told_at, self._told_requests, self._state = 0.0, 0, gate.State.MEASURING
+        self._told_at, self._told_requests = 0.0, order.counts.requests
+        self._state = gate.judge(candidate, order.counts).state
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
         self._thread.start()
 

@@ -98,6 +98,8 @@ class Mirror(ToWorker, frozen=True):
     rtol: float
     """With `atol` the tolerances of its bundle's check."""
     atol: float
+    counts: Counts = Counts()
+    """What was seen of it before, to go on from."""
 
 
 class StopMirror(ToWorker, frozen=True):
@@ -167,7 +169,7 @@ class SourceTrouble(FromWorker, frozen=True):
 
 
 class Counted(FromWorker, frozen=True):
-    """What was seen of the candidate since Mirror."""
+    """What was seen of the candidate, with that of which Mirror told."""
 
     counts: Counts
 

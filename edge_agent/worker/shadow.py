@@ -38,7 +38,7 @@ class Shadow:
         self._plane, self._infer = plane, infer
 
     def obey(self, order: protocol.Mirror | protocol.StopMirror) -> None:
-        """Mirror by this order from now on, counting from nothing, or stop; the event loop's."""
+        """Mirror by this order from now on, or stop; the event loop's."""
         self.end()
         if isinstance(order, protocol.StopMirror):
             return

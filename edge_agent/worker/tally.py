@@ -10,20 +10,24 @@ KEPT = 1000
 """Latencies of each version, the newest."""
 BURST_S = 2.0
 """So many seconds' worth of its share may be used at once."""
+NOTHING = Counts()
+LEAST = 20
+"""With fewer latencies the 95th percentile is that of before: one would be the highest of all."""
 MAX_EXAMPLE_CHARS = 300
 
 
 class Tally:
     """Counts; its methods may be called from any thread."""
 
-    def __init__(self) -> None:
-        """Begin at nothing."""
-        self._lock = threading.Lock()
-        self._requests = self._agreed = self._differed = self._errors = 0
-        self._dropped = self._served = 0
+    def __init__(self, before: Counts = NOTHING) -> None:
+        """Go on from what was counted before."""
+        self._lock, self._before = threading.Lock(), before
+        self._requests, self._agreed = before.requests, before.agreed
+        self._differed, self._errors = before.differed, before.errors
+        self._dropped, self._served = before.dropped, before.served
         self._its: collections.deque[float] = collections.deque(maxlen=KEPT)
         self._own: collections.deque[float] = collections.deque(maxlen=KEPT)
-        self._example = ""
+        self._example = before.example
 
     def compared(self, difference: str, its_ms: float, own_ms: float) -> None:
         """Count two answers; an empty difference: they agree."""
@@ -64,10 +68,14 @@ class Tally:
                 errors=self._errors,
                 dropped=self._dropped,
                 served=self._served,
-                p95_ms=p95(self._its),
-                own_p95_ms=p95(self._own),
+                p95_ms=_p95_of(self._its, self._before.p95_ms),
+                own_p95_ms=_p95_of(self._own, self._before.own_p95_ms),
                 example=self._example,
             )
+
+
+def _p95_of(values: collections.deque[float], before: float | None) -> float | None:
+    return before if before is not None and len(values) < LEAST else p95(values)
 
 
 def p95(values: collections.deque[float]) -> float | None:

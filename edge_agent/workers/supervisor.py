@@ -112,7 +112,7 @@ class WorkerSupervisor:
     def mirror(self, slot: int, effect: effects.Mirror, check: Check) -> None:
         """Have a worker give inputs to its module's candidate, by the tolerances of a check."""
         path = self._listeners.path(trialnames.of(effect.module))
-        order = protocol.Mirror(str(path), effect.candidate, check.rtol, check.atol)
+        order = protocol.Mirror(str(path), effect.candidate, check.rtol, check.atol, effect.counts)
         self.send(slot, order)
 
     def close(self, module: str) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from edge_agent.mind import candidates, effects, events, gate, trialnames
+from edge_agent.mind import candidates, effects, events, gate, kept, trialnames
 from edge_agent.mind.gate import State
 from runtime.candidates import Candidate, CandidateReport, Counts, Gate, Mode, Promote
 from runtime.messages import ModuleSpec, Phase
@@ -142,7 +142,7 @@ def test_a_higher_attempt_has_a_failed_candidate_tried_again() -> None:
     world.want(msgspec.structs.replace(wish(), attempt=1))
     world.run()
 
-    assert told(world).state == "measuring"
+    assert (told(world).state, told(world).requests) == ("measuring", 0)
 
 
 def test_a_candidate_that_dies_is_reported_and_its_module_never_notices() -> None:
@@ -176,17 +176,62 @@ def test_a_candidate_that_fails_its_check_is_never_given_an_input() -> None:
     assert "output y differs" in told(world).reason
 
 
-def test_measuring_begins_anew_when_the_worker_that_answers_was_restarted() -> None:
+def mirrored(world: World) -> list[effects.Mirror]:
+    """Let all happen that does; return how workers were told to mirror meanwhile."""
+    asked = [effect for effect in world.done if isinstance(effect, effects.Mirror)]
+    while not world.advance(1, timers=True):
+        asked += [effect for effect in world.done if isinstance(effect, effects.Mirror)]
+    return asked
+
+
+def test_measuring_goes_on_when_the_worker_that_answers_was_restarted() -> None:
     world = measuring()
-    count(world, Counts(requests=50, agreed=50))
+    count(world, Counts(requests=5, agreed=5))
     old = world.slot("a")
 
     world.exit(old)
-    world.run()
+    (order,) = mirrored(world)
     world.tell(events.CandidateCounted("m", old, ENOUGH))
 
-    assert told(world).requests == 0
-    assert told(world).state == "measuring"
+    assert order.counts == Counts(requests=5, agreed=5)
+    assert (told(world).requests, told(world).state) == (5, "measuring")
+
+
+@pytest.mark.parametrize(("counted", "kept"), [(9, 0), (10, 10), (57, 57)])
+def test_after_a_power_cut_measuring_goes_on_from_what_was_written(counted: int, kept: int) -> None:
+    """Also: a device that is switched off every evening finds out whether a candidate is good."""
+    world = measuring()
+    count(world, Counts(requests=counted, agreed=counted, p95_ms=2.0))
+
+    world.boot()
+    (order,) = mirrored(world)
+
+    assert (order.counts.requests, order.counts.agreed) == (kept, kept)
+    assert (told(world).requests, told(world).state) == (kept, "measuring")
+
+
+@pytest.mark.parametrize("change", [wish(letter="c"), wish(gate=Gate(requests=200))])
+def test_another_version_and_other_rules_have_measuring_begin_anew(change: ModuleSpec) -> None:
+    world = measuring()
+    count(world, Counts(requests=50, agreed=50))
+
+    world.want(change)
+    mirrored(world)
+
+    assert (told(world).requests, told(world).state) == (0, "measuring")
+
+
+def test_the_counts_of_a_promoted_candidate_are_written_now_and_then_and_not_each_time() -> None:
+    """Also: flash that lasts for years is not worn out by counters."""
+    found = kept.begin(None, by=digest("a"), attempt=0, candidate=Candidate(digest("b"), "m", 2))
+    writes = 0
+    for requests in range(1, 100_001):
+        after = kept.take_over(found, Counts(requests=requests))
+        writes += after is not found
+        found = after
+        assert requests - found.counts.requests <= max(500, requests) / 10
+
+    assert writes < 70
 
 
 def test_a_promoted_candidate_that_cannot_serve_gives_way_to_the_version_before() -> None:

@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from edge_agent.errors import NotRunningError
-from edge_agent.worker.tally import Budget
+from edge_agent.worker.tally import Budget, Tally
 from runtime.bundle.build import build
 from runtime.bundle.index import Check
-from runtime.candidates import Candidate, CandidateReport, Gate, Mode, Promote
+from runtime.candidates import Candidate, CandidateReport, Counts, Gate, Mode, Promote
 from runtime.errors import LinkError
 from runtime.inference import agreement
 from tests.support import agents
@@ -204,3 +204,20 @@ def test_a_candidate_over_its_share_of_the_processor_is_given_nothing_until_time
 
     assert not budget.allows(1.9)
     assert budget.allows(2.1)
+
+
+def test_a_tally_goes_on_from_what_was_counted_before_a_restart() -> None:
+    before = Counts(requests=10, agreed=9, differed=1, p95_ms=4.0, own_p95_ms=3.0, example="row 0")
+    tally = Tally(before)
+
+    tally.compared("", 90.0, 80.0)
+    cold = tally.counts()
+    for _ in range(19):
+        tally.compared("", 5.0, 6.0)
+    tally.failed("no answer")
+    warm = tally.counts()
+
+    assert (cold.requests, cold.agreed, cold.differed) == (11, 10, 1)
+    assert (cold.p95_ms, cold.own_p95_ms) == (4.0, 3.0), "the first one after a start says nothing"
+    assert (warm.requests, warm.agreed, warm.errors, warm.example) == (31, 29, 1, "no answer")
+    assert (warm.p95_ms, warm.own_p95_ms) == (5.0, 6.0)

@@ -1,0 +1,105 @@
+"""What is left of a container module is removed, however long its engine is away."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.containers import supervisor
+from edge_agent.containers.supervisor import ContainerSupervisor
+from edge_agent.mind.turn import Limits
+from runtime.containers.errors import EngineRefusedError, EngineUnreachableError
+from runtime.containers.specs import ContainerSeen
+from tests.support.brokers import eventually
+
+LEFT = ContainerSeen("id", "packhorse-camera-main-abcd", "sha256:i", "camera", {}, "exited")
+
+
+class Leftovers:
+    """An engine that has a container, a network and a volume of a module."""
+
+    def __init__(self) -> None:
+        self.held = {"container": LEFT.id, "network": "net", "volume": "cache"}
+
+    def containers(self, _labels: object) -> tuple[ContainerSeen, ...]:
+        return (LEFT,) if "container" in self.held else ()
+
+    def networks(self, _labels: object) -> tuple[str, ...]:
+        return ("net",) if "network" in self.held else ()
+
+    def volumes(self, _labels: object) -> tuple[str, ...]:
+        return ("cache",) if "volume" in self.held else ()
+
+    def remove(self, _container: str) -> None:
+        del self.held["container"]
+
+    def remove_network(self, _name: str) -> None:
+        del self.held["network"]
+
+    def remove_volume(self, _name: str) -> None:
+        del self.held["volume"]
+
+
+class Door:
+    """The way to it, which fails as often as there are errors."""
+
+    def __init__(self, engine: Leftovers, errors: list[Exception]) -> None:
+        self._engine, self._errors = engine, errors
+        self.asked = self.dropped = 0
+
+    def engine(self) -> Leftovers:
+        self.asked += 1
+        if self._errors:
+            raise self._errors.pop()
+        return self._engine
+
+    def drop(self) -> None:
+        self.dropped += 1
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def sweeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[Exception], first_s: float
+) -> tuple[ContainerSupervisor, Leftovers, Any]:
+    """Have a supervisor forget a module that left things behind."""
+    monkeypatch.setattr(supervisor, "AGAIN_S", first_s)
+    engine = Leftovers()
+    door: Any = Door(engine, errors)
+    made = ContainerSupervisor(
+        tmp_path,
+        "dev-a",
+        door=door,
+        limits=Limits(),
+        put=lambda _event: None,
+        engine_trouble=lambda _text: None,
+    )
+    made.forget("camera")
+    return made, engine, door
+
+
+def test_what_is_left_of_a_module_is_removed_when_the_engine_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = EngineUnreachableError("the engine does not answer")
+    busy = EngineRefusedError("list", status=500, said="context deadline exceeded")
+
+    made, engine, door = sweeping(tmp_path, monkeypatch, [away, busy, away], 0.01)
+
+    eventually(lambda: not engine.held, "nothing is left")
+    assert (door.asked, door.dropped) == (4, 2), "a connection that broke is made anew"
+    made.leave(1.0)
+
+
+def test_an_agent_that_ends_waits_for_no_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = [EngineUnreachableError("away") for _ in range(100)]
+    made, engine, door = sweeping(tmp_path, monkeypatch, errors, 3600.0)
+    eventually(lambda: door.asked == 1, "it was tried")
+
+    made.leave(1.0)
+
+    assert engine.held
+    assert door.asked <= 2, "at most one more began in that moment"
