@@ -62,7 +62,7 @@ bench-serve: setup ## measure the inference server against floors and other serv
 	@scripts/install-bench-peers.sh
 	python tests/benchmarks/bench_serve.py $(ARGS)
 
-bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (15 minutes)
+bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (20 minutes)
 	python tests/benchmarks/bench_fleet.py $(ARGS)
 
 faults-fleet: setup ## break 1,000 simulated devices in every way; nothing may be stuck or told twice (20 minutes)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MOST_DEVICES = 20_000
+LEAST_DEPLOYMENTS = 2
 
 
 def simulate(
@@ -43,6 +44,12 @@ def simulate(
         float,
         typer.Option(min=0.0, max=100.0, help="Predictions of which each device tells."),
     ] = 0.0,
+    deployments: Annotated[
+        int,
+        typer.Option(
+            min=LEAST_DEPLOYMENTS, max=10, help="Versions that are deployed one after the other."
+        ),
+    ] = LEAST_DEPLOYMENTS,
     processes: Annotated[
         int | None, typer.Option(min=1, help="How many hold the devices; default: by their number.")
     ] = None,
@@ -63,6 +70,8 @@ def simulate(
     restarts = weather.parse_restarts(restart or ())
     if restarts and registry is not None:
         raise InvalidError("restart", restarts[0], "leave out --registry: that one is not ours")
+    if deployments > LEAST_DEPLOYMENTS and registry is not None:
+        raise InvalidError("deployments", deployments, "leave out --registry: none is made there")
     wish = Wish(
         devices=devices,
         profiles=fractions,
@@ -72,6 +81,7 @@ def simulate(
         registry=registry,
         restarts=restarts,
         records_per_s=records_per_s,
+        deployments=deployments,
         tokens=_tokens(registry, devices, token or ()),
     )
     with _stoppable():

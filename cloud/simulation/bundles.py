@@ -1,4 +1,4 @@
-"""Two versions of a bundle for simulated devices: small, registered as any other, never loaded."""
+"""Versions of a bundle for simulated devices: small, registered as any other, never loaded."""
 
 import random
 from pathlib import Path

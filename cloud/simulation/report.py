@@ -19,7 +19,7 @@ class Times:
     total_s: float = 0.0
     acknowledged_s: dict[str, float] = field(default_factory=dict)
     """From the request for a deployment until the registry has every device's word that it is
-    durable there, by "first" and "second"."""
+    durable there, by "first", "second" and so on."""
     published_s: dict[str, float] = field(default_factory=dict)
     """The same from the moment when the desired states were stored, just before the first was
     published."""

@@ -34,6 +34,10 @@ SETTLED_S = 3.0
 """With a registry of others: all is over when all devices have run what they shall for so long."""
 QUIET_S = 10.0
 """So long at most a deployment waits until the one before is all told."""
+ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
+)  # fmt: skip
+"""What the times of each deployment are told by."""
 CONNECTS_PER_S = 200.0
 """First connections of the whole fleet are spread to about so many each second."""
 
@@ -55,6 +59,8 @@ class Wish:
     restarts: tuple[str, ...] = ()
     """What of an own registry is killed in the middle of the second deployment: see weather."""
     records_per_s: float = 0.0
+    deployments: int = 2
+    """Versions deployed one after the other, 2 to 10; only with an own registry."""
 
 
 def run(wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
@@ -109,15 +115,15 @@ class _Run:
         return Weather(weather.plan(self._wish.restarts, storms=storms), do)
 
     def _play(self, stage: Stage, registry: Client, crowd: Crowd) -> Digest:
-        """Deploy the first version, then the second; return the second one's bundle."""
+        """Deploy the first version, then the others; return the last one's bundle."""
         count = len(self._names)
         versions = [
             push(registry, bundles.write(self._place / f"bundle-{number}", number, self._wish.seed))
-            for number in (1, 2)
+            for number in range(1, self._wish.deployments + 1)
         ]
         self._wait(crowd, lambda now: now.met >= count * 0.99, "connected")
         stage.acknowledged(self._deadline, crowd.count)
-        for name, version in zip(("first", "second"), versions, strict=True):
+        for name, version in zip(ORDINALS, versions, strict=False):
             self._quiet(crowd)
             if name == "second":
                 self._weather.begin()

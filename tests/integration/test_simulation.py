@@ -110,6 +110,15 @@ def test_a_broker_that_is_killed_under_a_hundred_devices_sees_no_herd_and_all_co
     assert blow["most_connects_per_s"] <= 80, "spread over two seconds"
 
 
+def test_as_many_versions_are_deployed_one_after_the_other_as_were_asked_for() -> None:
+    code, found, said = simulate("--devices", "3", "--deployments", "3")
+
+    assert (code, found["converged"]) == (0, 3), said
+    assert found["final_reports"] == {"once": 9, "never": 0, "more": 0}
+    for kind in ("published_s", "acknowledged_s", "converged_s"):
+        assert list(found[kind]) == ["first", "second", "third"]
+
+
 def test_whoever_stops_a_simulation_finds_nothing_of_it_left(tmp_path: Path) -> None:
     child = subprocess.Popen(
         [PROGRAM, "simulate", "--devices", "3", "--json", "--records-per-s", "1"],
@@ -148,6 +157,7 @@ def command_line(process: Path) -> str:
         (["--profile", "cat=0.1"], "latency, loss"),
         (["--restart", "cat"], "broker, registry"),
         (["--restart", "broker", "--registry", "https://x"], "leave out --registry"),
+        (["--deployments", "3", "--registry", "https://x"], "leave out --registry"),
         (["--devices", "9000", "--processes", "1"], "at least 3"),
     ],
 )
