@@ -12,9 +12,8 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlmodel import Session, SQLModel, col
+from sqlmodel import Session, SQLModel
 
-from cloud import tables
 from cloud.registry import desired, devices, events
 from cloud.registry.runs import Ledger, Speaker, heard
 from runtime.errors import InvalidError
@@ -41,6 +40,36 @@ _KNOWN = sa.select(
     _ROW.reported_generation,
 ).where(_ROW.id.in_(sa.bindparam("among", expanding=True)), _ROW.revoked_at.is_(None))
 _KINDS = {Phase.RUNNING: "device.converged", Phase.FAILED: "device.failed"}
+_EVENT = SQLModel.metadata.tables["event"]
+
+
+def _newest(kind: str) -> "sa.Select[tuple[int | None]]":
+    """Return the query for the newest event of a kind of each of some devices about one module.
+
+    Each is found from its end, so a history of years costs no more than a short one.
+    """
+    row = _EVENT.alias().c
+    newest = (
+        sa.select(row.id)
+        .where(
+            row.subject == _ROW.id,
+            row.kind == kind,
+            row.data["module"].as_string() == sa.bindparam("module"),
+        )
+        .order_by(row.id.desc())
+        .limit(1)
+        .correlate(_TABLE)
+        .scalar_subquery()
+    )
+    return sa.select(newest).where(_ROW.id.in_(sa.bindparam("among", expanding=True)))
+
+
+LAST_ENDS = (
+    sa.select(_EVENT.c.subject, _EVENT.c.kind, _EVENT.c.data)
+    .where(_EVENT.c.id.in_(sa.union_all(*map(_newest, _KINDS.values()))))
+    .order_by(_EVENT.c.id)
+)
+"""The last ends that the devices `among` told of a `module`, two at most of each, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +129,7 @@ def take_over(session: Session, words: Sequence[Word], *, lease_s: float = LEASE
     """
     session.flush()
     known = _load(session, {word.device for word in words})
-    finals = _Finals(session, known)
+    finals = _Finals(session, words, known)
     ledger, lines = Ledger(session, known), list[dict[str, Any]]()
     for word in words:
         device = known.get(word.device)
@@ -166,37 +195,33 @@ def _report(device: _Device, report: Reported, now: float) -> None:
 class _Finals:
     """The end that each of these devices told last of each module; read when it is asked for."""
 
-    def __init__(self, session: Session, devices: Collection[str]) -> None:
-        self._session, self._devices = session, devices
-        self._told: dict[tuple[str, str], tuple[str, dict[str, Any]]] | None = None
+    def __init__(self, session: Session, words: Iterable[Word], known: Collection[str]) -> None:
+        """`words` are all that will be asked about, `known` those whose words count."""
+        self._session = session
+        self._told: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self._unread: dict[str, set[str]] = {}
+        """Devices by the module of which they tell an end."""
+        for word in words:
+            if isinstance(word.said, Reported) and word.device in known:
+                for module in word.said.modules:
+                    if module.phase in _KINDS:
+                        self._unread.setdefault(module.name, set()).add(word.device)
 
     def is_news(self, device: str, kind: str, told: dict[str, Any]) -> bool:
         """Say whether this is not what the device told last of the module, and keep it as that."""
-        if self._told is None:
-            self._told = self._read()
-        of, end = (device, str(told["module"])), (kind, told)
-        news = self._told.get(of) != end
-        self._told[of] = end
+        module = str(told["module"])
+        self._read(module, self._unread.pop(module, ()))
+        news = self._told.get((device, module)) != (kind, told)
+        self._told[device, module] = kind, told
         return news
 
-    def _read(self) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
-        row = tables.Event
-        module = col(row.data)["module"].as_string()
-        newest = (
-            sa.select(sa.func.max(row.id))
-            .where(col(row.subject).in_(self._devices), col(row.kind).in_(_KINDS.values()))
-            .group_by(row.subject, module)
-        )
-        found = self._session.execute(
-            sa.select(col(row.subject), col(row.kind), col(row.data)).where(col(row.id).in_(newest))
-        )
-        return {
-            (device, data["module"]): (
-                kind,
-                {"attempt": 0, **{key: data[key] for key in data if key != "reason"}},
-            )
-            for device, kind, data in found
-        }
+    def _read(self, module: str, devices: Collection[str]) -> None:
+        if not devices:
+            return
+        among = {"module": module, "among": sorted(devices)}
+        for device, kind, data in self._session.connection().execute(LAST_ENDS, among):
+            told = {key: data[key] for key in data if key != "reason"}
+            self._told[device, module] = kind, {"attempt": 0, **told}
 
 
 def _transitions(

@@ -323,6 +323,20 @@ def test_questions_about_one_device_or_model_use_an_index(tmp_path: Path) -> Non
     assert [plan for plan in plans if "USING INDEX" not in plan] == []
 
 
+def test_a_device_with_years_of_history_tells_an_end_as_quickly_as_a_new_one(
+    tmp_path: Path,
+) -> None:
+    with registries.running(tmp_path) as registry, registry.services.reading() as session:
+        query = hearing.LAST_ENDS.params(module="m", among=["a", "b"]).compile(
+            session.connection(), compile_kwargs={"literal_binds": True}
+        )
+        plan = str(session.connection().execute(text(f"EXPLAIN QUERY PLAN {query}")).all())
+
+    assert plan.count("ix_event_subject_kind (subject=? AND kind=?)") == 2
+    assert "SCAN event" not in plan
+    assert plan.count("TEMP B-TREE") <= 1, "no history is sorted, only what was found"
+
+
 def test_at_most_one_run_is_open_for_each_module(registry: Registry, teller: Teller) -> None:
     for version in (1, 2, None, 1, None, 2):
         teller.runs(version)
