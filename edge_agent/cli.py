@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="packhorse-agent", description="Runs models on this device, as the registry wants."
     )
+    parser.add_argument("--version", action="version", version=facts.agent_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     enrol = _command(commands, "enrol", _enrol, "make this device known to a registry")
     enrol.add_argument("--url", required=True, help="the registry, https://host:port")

@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -46,7 +47,6 @@ DEBUG = "PACKHORSE_DEBUG"
 
 app = typer.Typer(
     name="packhorse",
-    help="Deploy machine-learning models to the edge.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -81,6 +81,23 @@ def version(*, json: JsonFlag = False) -> None:
     """Print the version."""
     number = importlib.metadata.version("packhorse")
     output.result(f'{{"version": "{number}"}}' if json else number)
+
+
+def _version_asked(*, asked: bool) -> None:
+    if asked:
+        version(json=False)
+        raise typer.Exit
+
+
+@app.callback()
+def packhorse(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version_asked, help="Show it and exit."),
+    ] = False,
+) -> None:
+    """Deploy machine-learning models to the edge."""
 
 
 def exit_code(error: PackhorseError) -> int:

@@ -36,6 +36,12 @@ def bundle(directory: Path, *, factor: float = 2.0) -> Path:
     return bundle_sources.write_checked_bundle(directory, factor=factor)
 
 
+def test_the_version_is_told_by_a_command_and_by_the_usual_option(run: Run) -> None:
+    told = run("--version").out
+
+    assert told == run("version").out == f"{run('version', '--json').json()['version']}\n"
+
+
 def test_a_model_is_pushed_once_and_shown(run: Run, tmp_path: Path) -> None:
     source = bundle(tmp_path / "scale")
     first = run("models", "push", source)

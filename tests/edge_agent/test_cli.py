@@ -209,6 +209,9 @@ def test_version_and_help_are_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["version"]) == 0
     assert capsys.readouterr().out.strip() == facts.agent_version()
     with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.strip() == facts.agent_version()
+    with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     assert "enrol" in capsys.readouterr().out
 
