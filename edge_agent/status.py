@@ -71,4 +71,7 @@ def ask(run_directory: Path) -> Status:
     except OSError as error:
         raise NotRunningError(f"no agent answers at {path}: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
+        if len(answer) < MAX_BYTES and not answer.endswith(b"\n"):
+            text = f"the agent at {path} ended while it answered"
+            raise NotRunningError(text) from error
         raise InvalidError(str(path), bytes(answer[:80]), f"is it an agent? ({error})") from error
