@@ -9,7 +9,7 @@ one desired has missed a message and gets it again.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy.exc import OperationalError, StatementError
@@ -89,17 +89,14 @@ class Presences:
         Raises sqlalchemy.exc.OperationalError, with nothing done, if the database is busy or full.
         """
         words = [word for arrival in group if (word := interpret(arrival)) is not None]
-        told = [(word, _essence(word.said)) for word in words]
-        news = [each for each in told if self._is_news(*each)]
-        known = [word for word, essence in told if not self._is_news(word, essence)]
+        news, heartbeats = self._sort(words)
         if news:
             self._write([word for word, _ in news])
             for word, essence in news:
                 self._remember(word, essence)
                 self._heartbeats.pop(word.device, None)
-        for word in known:
-            if not word.retained:
-                self._keep(word)
+        for word in heartbeats:
+            _keep(word, self._heartbeats)
         self._send_what_was_missed(words)
         self._ack([arrival.message for arrival in group])
 
@@ -112,18 +109,24 @@ class Presences:
             for word in some:
                 del self._heartbeats[word.device]
 
-    def _is_news(self, word: Word, essence: bytes) -> bool:
-        return self._known.get((word.device, type(word.said))) != essence
+    def _sort(self, words: Iterable[Word]) -> tuple[list[tuple[Word, bytes]], Collection[Word]]:
+        """Return what is news, with its essence, and heartbeats that no news came after."""
+        news, heartbeats = list[tuple[Word, bytes]](), dict[DeviceId, Word]()
+        said: dict[tuple[DeviceId, type], bytes] = {}
+        for word in words:
+            of, essence = (word.device, type(word.said)), _essence(word.said)
+            if said.get(of, self._known.get(of)) != essence:
+                said[of] = essence
+                news.append((word, essence))
+                heartbeats.pop(word.device, None)
+            elif not word.retained:
+                _keep(word, heartbeats)
+        return news, heartbeats.values()
 
     def _remember(self, word: Word, essence: bytes) -> None:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[word.device, type(word.said)] = essence
-
-    def _keep(self, word: Word) -> None:
-        before = self._heartbeats.get(word.device)
-        if isinstance(word.said, Reported) or before is None:
-            self._heartbeats[word.device] = word
 
     def _write(self, words: Sequence[Word]) -> None:
         try:
@@ -188,6 +191,12 @@ class Presences:
                 log.warning("device is ahead of the registry", extra={"device": device})
                 now = self._services.clock.now()
                 desired.renew(session, device, now=now, above=seen[device])
+
+
+def _keep(word: Word, heartbeats: dict[DeviceId, Word]) -> None:
+    """Keep the newest report, or a presence if there is none."""
+    if isinstance(word.said, Reported) or word.device not in heartbeats:
+        heartbeats[word.device] = word
 
 
 def interpret(arrival: Arrival) -> Word | None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection, event
 from sqlmodel import select
 
@@ -70,6 +72,11 @@ class Desk:
             session.expunge(row)
             return row
 
+    def told(self) -> Reported:
+        """What the device said last, by the database."""
+        self.presences.flush()
+        return msgspec.convert(self.device().reported, Reported)
+
     def history(self) -> list[str]:
         with self.services.reading() as session:
             rows = session.exec(select(tables.Event).where(tables.Event.subject == A))
@@ -103,6 +110,47 @@ def test_a_failure_is_told_once_with_its_reason(desk: Desk) -> None:
     desk.hear(msgspec.structs.replace(report, drops={"ttl": 1}))
 
     assert desk.history() == ["device.online", "device.failed"]
+
+
+def test_news_are_not_undone_by_a_heartbeat_that_came_just_before_them(desk: Desk) -> None:
+    """As in a burst: both wait for the registry, and are taken together."""
+    newer = msgspec.structs.replace(REPORT, generation=2, modules=(RUNNING,))
+    desk.hear(REPORT)
+
+    desk.hear(REPORT, newer, at=NOW + 1)
+    before = desk.device().reported_generation
+
+    assert (before, desk.told().generation) == (2, 2)
+
+
+def test_a_device_that_goes_back_within_a_moment_is_seen_to_be_back(desk: Desk) -> None:
+    newer = msgspec.structs.replace(REPORT, modules=(RUNNING,))
+    desk.hear(REPORT)
+
+    desk.hear(newer, REPORT, at=NOW + 1)
+
+    assert desk.device().reported == msgspec.to_builtins(REPORT)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 3), st.integers(0, 1)), min_size=1, max_size=5),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_however_reports_come_together_the_last_one_counts(
+    desk: Desk, groups: list[list[tuple[int, int]]]
+) -> None:
+    for group in groups:
+        said = [
+            msgspec.structs.replace(REPORT, generation=generation, vitals={"load_1m": float(load)})
+            for generation, load in group
+        ]
+        desk.hear(*said)
+        assert desk.device().reported_generation == said[-1].generation
+        assert desk.told() == said[-1]
 
 
 def test_heartbeats_are_not_written_one_by_one(desk: Desk) -> None:
