@@ -62,14 +62,14 @@ bench-serve: setup ## measure the inference server against floors and other serv
 	@scripts/install-bench-peers.sh
 	python tests/benchmarks/bench_serve.py $(ARGS)
 
-bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (20 minutes)
+bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (25 minutes)
 	python tests/benchmarks/bench_fleet.py $(ARGS)
 
 faults-fleet: setup ## break 1,000 simulated devices in every way; nothing may be stuck or told twice (20 minutes)
 	python tests/benchmarks/faults_fleet.py $(ARGS)
 
-faults-writes: setup ## kill the agent at each of its durable writes, one after the other (30 minutes)
-	EVERY_WRITE=1 python -m pytest tests/faults/test_kill_writes.py $(ARGS)
+faults-writes: setup ## kill the agent at each of its durable writes, one after the other (5 minutes)
+	EVERY_WRITE=1 python -m pytest -n 3 tests/faults/test_kill_writes.py $(ARGS)
 
 arm64: setup ## prove that a device with arm64 finds a wheel of everything (asks the package index)
 	python scripts/check_arm64_wheels.py $(ARGS)

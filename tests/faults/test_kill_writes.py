@@ -1,6 +1,6 @@
 """kill -9 of the agent at its n-th durable write: of files, of the journal, of another slot.
 
-A sample of the moments; all of them, which takes half an hour, with EVERY_WRITE=1 in the
+A sample of the moments; all of them, which takes five minutes, with EVERY_WRITE=1 in the
 environment (`make faults-writes`).
 """
 
