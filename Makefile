@@ -65,7 +65,7 @@ bench-serve: setup ## measure the inference server against floors and other serv
 bench-fleet: setup ## measure how long 1,000 to 10,000 simulated devices take to acknowledge (25 minutes)
 	python tests/benchmarks/bench_fleet.py $(ARGS)
 
-faults-fleet: setup ## break 1,000 simulated devices in every way; nothing may be stuck or told twice (20 minutes)
+faults-fleet: setup ## break 1,000 simulated devices in every way; nothing may be stuck or told twice (35 minutes)
 	python tests/benchmarks/faults_fleet.py $(ARGS)
 
 faults-writes: setup ## kill the agent at each of its durable writes, one after the other (5 minutes)
