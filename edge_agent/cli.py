@@ -18,6 +18,7 @@ from edge_agent import facts, registrylogin, settings
 from edge_agent.errors import NotEnrolledError, NotRunningError
 from edge_agent.host import cli as host_cli
 from runtime.errors import InUseError, InvalidError, PackhorseError
+from runtime.versionflag import VersionFlag
 
 FAILED, BAD_INPUT, NOT_RUNNING = 1, 2, 3
 MAX_INPUT_BYTES = 64 * 1024 * 1024
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="packhorse-agent", description="Runs models on this device, as the registry wants."
     )
-    parser.add_argument("--version", action="version", version=facts.agent_version())
+    parser.add_argument("--version", action=VersionFlag, tell=facts.agent_version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     enrol = _command(commands, "enrol", _enrol, "make this device known to a registry")
     enrol.add_argument("--url", required=True, help="the registry, https://host:port")

@@ -1,5 +1,6 @@
 """What a device is: things that do not change while the agent runs. No heavy imports."""
 
+import contextlib
 import os
 import re
 import sys
@@ -27,8 +28,9 @@ def agent_version() -> str:
     importlib.metadata says the same and keeps 2 MB of memory for it.
     """
     for place in sys.path:
-        for found in sorted(Path(place or ".").glob("packhorse-*.dist-info")):
-            return found.name.removeprefix("packhorse-").removesuffix(".dist-info")
+        with contextlib.suppress(PermissionError):  # it may run as somebody who sees little
+            for found in sorted(Path(place or ".").glob("packhorse-*.dist-info")):
+                return found.name.removeprefix("packhorse-").removesuffix(".dist-info")
     return "unknown"
 
 

@@ -9,9 +9,9 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 from runtime.errors import InvalidError, PackhorseError
+from runtime.versionflag import VersionFlag
 
 COMMANDS: tuple[str, ...] = ("serve", "gateway", "health", "launch")
 """Modules of runtime.commands, in the order of the help."""
@@ -20,7 +20,7 @@ COMMANDS: tuple[str, ...] = ("serve", "gateway", "health", "launch")
 def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """Return what reads the command line of these commands."""
     made = argparse.ArgumentParser(prog="packhorse-runtime", description=__doc__.split("\n")[0])
-    made.add_argument("--version", action=_Version, nargs=0, help="show it and exit")
+    made.add_argument("--version", action=VersionFlag, tell=_version)
     added = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in commands:
         importlib.import_module(f"runtime.commands.{name}").add(added)
@@ -40,13 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, InvalidError) else 1
 
 
-class _Version(argparse.Action):
-    """Looks the version up when it is asked for: that takes as long as a command's start."""
+def _version() -> str:
+    import importlib.metadata  # noqa: PLC0415 - see VersionFlag
 
-    def __call__(self, parser: argparse.ArgumentParser, *_arguments: Any) -> NoReturn:
-        import importlib.metadata  # noqa: PLC0415 - see above
-
-        parser.exit(message=f"{importlib.metadata.version('packhorse')}\n")
+    return importlib.metadata.version("packhorse")
 
 
 if __name__ == "__main__":
