@@ -483,15 +483,20 @@ def test_draining_lets_what_runs_finish_and_takes_nothing_new() -> None:
         assert model.begun.acquire(timeout=30)
         draining = asyncio.run_coroutine_threadsafe(running.server.drain(30), running._loop)
         with rpc.client(running.port) as late:
-            refusal = late.refusal("ModelInfer", rpc.request("slow", X), timeout=5)
+
+            def refused() -> bool:
+                refusal = late.refusal("ModelInfer", rpc.request("slow", X), timeout=1)
+                return bool(refusal.code() == grpc.StatusCode.UNAVAILABLE)
+
+            # What came before the server knew that it drains waits behind the one that is held.
+            eventually(refused, "nothing new is taken")
+        assert not held.done()
         model.go.set()
 
         assert held.result(timeout=30)
         draining.result(30)
     running.stop()
     plane.close()
-
-    assert refusal.code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_port_that_is_taken_is_an_error_that_says_so(
