@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -95,6 +95,7 @@ def test_a_request_that_says_more_is_not_plain(change: Callable[[ModelInferReque
     assert plain.read(whole.SerializeToString()) is None
 
 
+@example(at=0, put=b"\x1a\x09\0\0\0\0\0\x80", cut=0, ends=None)  # an id is no text, and said twice
 @settings(max_examples=100, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     at=st.integers(0, 60),

@@ -4,7 +4,8 @@
 
 Most requests have this and nothing else, and one client's differ in their id and values alone. So
 what a tensor's description says is looked up by its bytes, and of the answer what does not change
-is kept as bytes. A request that holds anything else is not plain, and is read as a message.
+is kept as bytes. A request that holds anything else, or a text twice, is not plain, and is read as
+a message.
 """
 
 import functools
@@ -65,7 +66,7 @@ def read(data: bytes) -> Plain | None:
                 contents.append(data[start:stop])
             elif tag == _INPUT:
                 heads.append(_head(data[start:stop]))
-            elif tag in texts and stop - start <= MAX_ID_CHARS:
+            elif tag in texts and not texts[tag] and stop - start <= MAX_ID_CHARS:
                 texts[tag] = data[start:stop]
             else:
                 return None
