@@ -26,13 +26,10 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def begin(before: Kept | None, *, by: Digest, attempt: int, candidate: Candidate) -> Kept:
     """Return what to go on from: `before`, or nothing if that is of something else."""
-    if before is not None and (before.by, before.attempt, before.candidate) == (
-        by,
-        attempt,
-        candidate,
-    ):
+    fresh = Kept(by, attempt, candidate)
+    if before is not None and replace(before, counts=fresh.counts) == fresh:
         return before
-    return Kept(by, attempt, candidate)
+    return fresh
 
 
 def take_over(kept: Kept, counts: Counts) -> Kept:

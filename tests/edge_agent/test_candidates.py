@@ -221,7 +221,7 @@ def test_another_version_and_other_rules_have_measuring_begin_anew(change: Modul
     assert (told(world).requests, told(world).state) == (0, "measuring")
 
 
-def test_the_counts_of_a_promoted_candidate_are_written_now_and_then_and_not_each_time() -> None:
+def test_the_counts_of_a_candidate_are_written_now_and_then_and_not_each_time() -> None:
     """Also: flash that lasts for years is not worn out by counters."""
     found = kept.begin(None, by=digest("a"), attempt=0, candidate=Candidate(digest("b"), "m", 2))
     writes = 0
