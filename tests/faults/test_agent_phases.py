@@ -54,12 +54,10 @@ def comes_back(device: Device) -> None:
 @pytest.mark.parametrize("moment", PHASES)
 def test_a_kill_in_any_phase_ends_on_the_wanted_version(device: Device, moment: str) -> None:
     deploy_first(device)
-    device.start()
-    device.until(lambda: device.infer(ROW) == OLD, "the old version answers")
-    device.kill()
-    device.want(device.bundle("second", factor=3.0))
-
     device.start(die=moment)
+    device.until(lambda: device.infer(ROW) == OLD, "the old version answers")
+
+    device.want(device.bundle("second", factor=3.0))
     device.wait_for_death()
 
     comes_back(device)

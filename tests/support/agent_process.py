@@ -2,9 +2,10 @@
 
 python -m tests.support.agent_process DATA FOLDER ASK_URL [--die WHEN]
 
-WHEN is a moment of the deployment of the wanted bundle: `phase:checking` (the first report of this
-phase), `switching` (the new version is the journal's, the old one answers), or `commit:7` (the 7th
-commit point of runtime.files), `journal:3` (the same, of the journal's own).
+WHEN is a moment of the deployment of another bundle than the one that was wanted when the process
+started: `phase:checking` (the first report of this phase), `switching` (the new version is the
+journal's, the old one answers), or `commit:7` (the 7th commit point of runtime.files since the
+start), `journal:3` (the same, of the journal's own).
 """
 
 import argparse
@@ -22,6 +23,7 @@ from edge_agent.assembly import Place
 from edge_agent.journal import read_file
 from runtime import datalock, files, logs
 from runtime.clock import SystemClock
+from runtime.digests import Digest
 from runtime.messages import Reported
 from runtime.topics import DeviceId
 from tests.support.uplinks import FolderUplink
@@ -49,6 +51,8 @@ class DyingUplink(FolderUplink):
 
     when = ""
     data = Path()
+    _first: Digest | None = None
+    """The bundle that was wanted when the process started."""
 
     def changed(self, *, urgent: bool) -> None:
         super().changed(urgent=urgent)
@@ -57,6 +61,9 @@ class DyingUplink(FolderUplink):
 
     def _is_time(self, reported: Reported) -> bool:
         for module in reported.modules:
+            self._first = self._first or module.bundle
+            if module.bundle == self._first:
+                continue
             if self.when == f"phase:{module.phase.value}":
                 return True
             if self.when == "switching":

@@ -73,8 +73,10 @@ class Device:
 
     def wait_for_death(self) -> None:
         """Return when the agent has killed itself."""
-        assert self.process is not None
-        assert self.process.wait(PATIENCE_S) == -signal.SIGKILL, self.log()
+        process = self.process
+        assert process is not None
+        self.until(lambda: process.poll() is not None, "it dies")
+        assert process.returncode == -signal.SIGKILL, self.log()
 
     def stop(self) -> int:
         """End the agent in peace; return its exit code."""
