@@ -89,6 +89,8 @@ class ContainerSupervisor:
                 minder.order(Order.ACCEPT)
             case protocol.Hold():
                 minder.order(Order.HOLD)
+                # The engine stops them when it can: nobody waits for that.
+                self._told.put(events.WorkerHeld(minder.module, slot))
             case protocol.StopSources():
                 self._told.put(events.SourcesStopped(minder.module, slot))
 

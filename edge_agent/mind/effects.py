@@ -59,7 +59,7 @@ class Accept(WorkerEffect, frozen=True):
 
 
 class Hold(WorkerEffect, frozen=True):
-    """Take no more traffic, stay loaded."""
+    """Take no more traffic, stay loaded; answer WorkerHeld."""
 
 
 class StopSources(WorkerEffect, frozen=True):

@@ -134,6 +134,10 @@ class WorkerAccepting(WorkerEvent, frozen=True):
     """It takes traffic."""
 
 
+class WorkerHeld(WorkerEvent, frozen=True):
+    """It takes no more traffic."""
+
+
 class WorkerRests(WorkerEvent, frozen=True):
     """It takes no traffic while another of its module is tried; then it accepts again."""
 

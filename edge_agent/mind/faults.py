@@ -18,9 +18,9 @@ anything of a shadow or canary   that is ended and refused; its module never not
 
 from msgspec.structs import replace
 
-from edge_agent.mind import effects, modules, plan, trialnames
+from edge_agent.mind import effects, modules, plan, trialnames, warming
 from edge_agent.mind.events import JobFailed, TimerKey, WorkerExited
-from edge_agent.mind.modules import Module, Worker
+from edge_agent.mind.modules import Module, Stage, Worker
 from edge_agent.mind.turn import Turn
 from runtime.messages import ModuleSpec, Phase
 
@@ -85,6 +85,16 @@ def worker_failed(module: Module, turn: Turn, worker: Worker, text: str) -> Modu
     if _is(before.active, worker):
         # It was good once, so perhaps its files are not any more.
         return _active_lost(replace(module, broken=True), turn, worker.spec, text)
+    return module
+
+
+def too_late(module: Module, turn: Turn, key: TimerKey) -> Module:
+    """Return what follows when a worker's time to load or to be checked is over."""
+    expected = {"start": Stage.STARTING, "check": Stage.CHECKING}[key.kind]
+    for worker in (module.active, module.candidate):
+        if worker is not None and worker.slot == key.slot and worker.stage is expected:
+            text = warming.too_late(worker, turn.limits)
+            return worker_failed(module, turn, worker, text)
     return module
 
 

@@ -9,7 +9,6 @@ import enum
 import msgspec
 
 from edge_agent.mind.kept import Kept
-from runtime import messages
 from runtime.candidates import Candidate, Counts
 from runtime.digests import Digest
 from runtime.messages import ModuleReport, ModuleSpec, Phase, Progress, RunningVersion, Transfer
@@ -30,10 +29,17 @@ class Stage(enum.Enum):
     ACCEPTING = "accepting"
     """Told to take traffic, has not said that it does."""
     SERVING = "serving"
+    YIELDING = "yielding"
+    """Told to take no more traffic, has not said that it takes none."""
     HELD = "held"
     """Loaded, but takes no traffic."""
     RESTING = "resting"
     """Stopped while another is tried; serves again by itself if that one is no good."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was told to take no traffic."""
+        return self in {Stage.YIELDING, Stage.HELD}
 
 
 class Reading(enum.Enum):
@@ -238,31 +244,12 @@ def _others(module: Module, bundle: Digest, attempt: int) -> tuple[Blame, ...]:
 
 
 def answering(module: Module) -> ModuleSpec | None:
-    """Return what answers inference at this moment."""
-    for worker in (module.active, module.warm):
-        if worker is not None and worker.stage is Stage.SERVING:
+    """Return what answers inference at this moment; of two, the one that is about to end."""
+    yielding = (worker for worker in workers(module) if worker.stage is Stage.YIELDING)
+    for worker in (*yielding, module.active, module.warm):
+        if worker is not None and worker.stage in {Stage.YIELDING, Stage.SERVING}:
             return worker.spec
     return None
-
-
-def by_hand(module: Module, bundle: Digest, model: str, version: int) -> ModuleSpec:
-    """Return a wish for a bundle that somebody at the device has brought.
-
-    Sources, capture and soak time stay as they are wanted. A bundle that was refused is tried
-    again: somebody insists.
-    """
-    name = module.name
-    base = module.wanted or ModuleSpec(name, bundle, model, version, messages.BY_HAND)
-    refused = [b.attempt for b in module.blames if b.refused and b.bundle == bundle]
-    return msgspec.structs.replace(
-        base,
-        bundle=bundle,
-        model=model,
-        version=version,
-        deployment=messages.BY_HAND,
-        attempt=max(refused, default=-1) + 1,
-        candidate=None,
-    )
 
 
 def bundles_in_use(module: Module) -> set[Digest]:

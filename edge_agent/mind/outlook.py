@@ -44,7 +44,7 @@ def _of_running(module: Module, turn: Turn, wanted: ModuleSpec) -> tuple[Phase, 
     if modules.same(modules.answering(module), wanted):
         return Phase.RUNNING, "", False
     waits_for = "" if active is None else active.waits_for
-    if active is not None and active.stage is Stage.ACCEPTING:
+    if active is not None and active.stage in {Stage.ACCEPTING, Stage.SERVING}:
         return Phase.CHECKING, waits_for, False
     why = module.trouble or blame.reason
     return Phase.STAGED, why or waits_for, bool(module.trouble or blame.crashes)

@@ -113,12 +113,14 @@ def _serve(module: Module, turn: Turn) -> Module:
         if module.resting or module.running is None:
             return module
         return replace(module, active=_start(module, turn, module.running))
-    if active.stage in {Stage.READY, Stage.HELD}:
+    if active.stage in {Stage.READY, Stage.YIELDING, Stage.HELD}:
         turn.do(effects.Accept(module.name, active.slot))
         return replace(module, active=replace(active, stage=Stage.ACCEPTING))
-    if active.stage is Stage.SERVING and warm is not None and warm.stage is not Stage.HELD:
+    if active.stage is Stage.SERVING and warm is not None and not warm.stage.is_held:
         turn.do(effects.Hold(module.name, warm.slot))
-        return replace(module, warm=replace(warm, stage=Stage.HELD))
+        took_some = warm.stage is not Stage.RESTING
+        stage = Stage.YIELDING if took_some else Stage.HELD
+        return replace(module, warm=replace(warm, stage=stage))
     return module
 
 
@@ -153,7 +155,7 @@ def _prepare(module: Module, turn: Turn) -> Module:
     module = _on_new_terms(module, turn, goal)
     module = replace(module, pursued=goal, candidate=_renamed(module.candidate, goal))
     warm = module.warm
-    if warm is not None and warm.stage is Stage.HELD and modules.same(warm.spec, goal):
+    if warm is not None and warm.stage.is_held and modules.same(warm.spec, goal):
         # It passed its check before and is still loaded.
         return switch(_turn_to(module, turn, None), turn, replace(warm, spec=goal))
     if module.job or module.waiting:

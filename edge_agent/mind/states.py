@@ -18,7 +18,7 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edge_agent.mind import candidates, effects, faults, modules, plan, trialnames, warming
+from edge_agent.mind import byhand, candidates, effects, faults, modules, plan, trialnames, warming
 from edge_agent.mind.effects import Effect
 from edge_agent.mind.events import (
     Boot,
@@ -40,6 +40,7 @@ from edge_agent.mind.events import (
     WorkerEvent,
     WorkerExited,
     WorkerFailed,
+    WorkerHeld,
     WorkerLoaded,
     WorkerRests,
     WorkerWaits,
@@ -170,8 +171,7 @@ def _by_hand(state: State, event: HandApplied, turn: Turn) -> State:
     """Want what somebody has brought, until the registry's next word."""
     known = {module.name: module for module in state.modules}
     module = known.get(event.module, Module(name=event.module))
-    wish = modules.by_hand(module, event.bundle, event.model, event.version)
-    known[event.module] = _want(module, wish)
+    known[event.module] = _want(module, byhand.wish(module, event))
     turn.do(effects.CollectGarbage())
     turn.do(effects.Report())
     return replace(state, modules=tuple(known[name] for name in sorted(known)))
@@ -231,21 +231,12 @@ def _timer(module: Module, turn: Turn, key: TimerKey) -> Module:
         case "restart":
             return replace(module, resting=False)
         case "start" | "check":
-            return _too_late(module, turn, key)
+            return faults.too_late(module, turn, key)
         case "soak" if active is not None and warm is not None and active.slot == key.slot:
             turn.do(effects.CollectGarbage())
             return plan.discard(module, turn, warm)
         case "stable" if active is not None and active.slot == key.slot:
             return modules.forgiven(replace(module, proven=True), active.spec.bundle)
-    return module
-
-
-def _too_late(module: Module, turn: Turn, key: TimerKey) -> Module:
-    expected = {"start": Stage.STARTING, "check": Stage.CHECKING}[key.kind]
-    for worker in (module.active, module.candidate):
-        if worker is not None and worker.slot == key.slot and worker.stage is expected:
-            text = warming.too_late(worker, turn.limits)
-            return faults.worker_failed(module, turn, worker, text)
     return module
 
 
@@ -278,6 +269,8 @@ def _on_its_way(module: Module, turn: Turn, worker: Worker, event: WorkerEvent) 
             module = warming.heard(module, turn, worker, event.text)
         case WorkerAccepting() if worker.stage in {Stage.ACCEPTING, Stage.RESTING}:
             module = _accepting(module, turn, worker)
+        case WorkerHeld() if worker.stage is Stage.YIELDING:
+            module = modules.replace_worker(module, replace(worker, stage=Stage.HELD))
         case WorkerRests() if worker.stage is Stage.SERVING:
             module = modules.replace_worker(module, replace(worker, stage=Stage.RESTING))
         case WorkerWaits():

@@ -216,6 +216,8 @@ class Hands:
                 self._soon(work_s, self._checked(module, slot))
             case effects.Accept():
                 self._soon(0.0, events.WorkerAccepting(module, slot))
+            case effects.Hold():
+                self._soon(0.0, events.WorkerHeld(module, slot))
             case effects.StopSources():
                 self._soon(0.0, events.SourcesStopped(module, slot))
             case effects.StopWorker():

@@ -266,6 +266,8 @@ def _event(message: protocol.AnyFromWorker, module: str, slot: int) -> Event | N
             event = events.WorkerFailed(module, slot, message.text or message.kind)
         case protocol.Checked():
             event = events.WorkerChecked(module, slot, message.ok, message.text)
+        case protocol.Held():
+            event = events.WorkerHeld(module, slot)
         case protocol.SourcesStopped():
             event = events.SourcesStopped(module, slot)
         case protocol.Counted():

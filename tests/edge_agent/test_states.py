@@ -59,6 +59,7 @@ def test_a_wanted_bundle_goes_through_every_phase_in_order() -> None:
 
 def test_the_old_version_answers_until_the_new_one_takes_traffic() -> None:
     world = running("a")
+    old = world.slot("a")
     new = staged(world, "b")
     world.answer(new)
     assert world.answering() == {"a"}
@@ -70,7 +71,39 @@ def test_the_old_version_answers_until_the_new_one_takes_traffic() -> None:
     world.answer(new)
 
     assert "Hold" in kinds(world)
+    assert world.answering() == {"a", "b"}
+    told = world.report()
+    assert (told.phase, told.running) == (Phase.CHECKING, RunningVersion(digest("a"), "digits", 1))
+
+    world.answer(old)
+
     assert world.answering() == {"b"}
+    assert world.report().phase is Phase.RUNNING
+
+
+def test_an_old_version_that_ends_instead_of_yielding_answers_no_more() -> None:
+    world = running("a")
+    new = staged(world, "b")
+    for _ in range(3):
+        world.answer(new)
+
+    world.exit(world.slot("a"))
+
+    assert world.report().running == RunningVersion(digest("b"), "digits", 2)
+    assert world.report().phase is Phase.RUNNING
+
+
+def test_a_version_that_is_wanted_again_while_it_yields_takes_the_traffic_back() -> None:
+    world = running("a")
+    old = world.slot("a")
+    new = staged(world, "b")
+    for _ in range(3):
+        world.answer(new)
+
+    world.want(spec("a", attempt=1))
+    world.run()
+
+    assert (world.slot("a"), world.answering()) == (old, {"a"})
     assert world.report().phase is Phase.RUNNING
 
 
@@ -126,7 +159,8 @@ def test_sources_are_handed_over_only_when_the_old_one_has_stopped_reading() -> 
     new = staged(world, "b")
     for _ in range(3):
         world.answer(new)
-    assert world.processes[old].owes == ["sources"]
+    assert world.processes[old].owes == ["hold", "sources"]
+    world.answer(old)
     assert not world.processes[new].reading
 
     world.answer(old)

@@ -77,6 +77,7 @@ def test_swaps_under_load_fail_no_request_and_grow_no_memory(device: Device) -> 
             wanted = bundles[number % 2]
             device.want(wanted, soak_s=0.0 if number <= ROUNDS else 600.0)
             device.until_running(wanted)
+            assert tuple(device.infer(ROW)) == (DOUBLE, TRIPLE)[number % 2]
             resident.append(supervisor.memory_info().rss / MIB)
     finally:
         client.stop()

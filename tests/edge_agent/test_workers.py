@@ -130,8 +130,7 @@ def test_traffic_moves_to_the_next_worker_on_the_same_socket(bench: Bench) -> No
     bench.serve(1, bench.data / "b1", first)
     bench.serve(2, bench.data / "b2", second)
     bench.workers.send(1, protocol.Hold())
-    bench.workers.send(1, protocol.StopSources())
-    bench.next(events.SourcesStopped)
+    bench.next(events.WorkerHeld)
 
     assert bench.infer() == [20.0, 20.0, 20.0]
 

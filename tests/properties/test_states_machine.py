@@ -135,6 +135,14 @@ class AgentMachine(RuleBasedStateMachine):
                 )
 
     @invariant()
+    def nothing_else_answers_where_a_version_is_said_to_run(self) -> None:
+        for module in self.world.state.modules:
+            told = modules.report(module)
+            if told is not None and told.phase is Phase.RUNNING:
+                assert told.running is not None
+                assert self.world.answering(module.name) <= {told.bundle[0]}
+
+    @invariant()
     def at_most_one_candidate_is_tried(self) -> None:
         assert sum(module.candidate is not None for module in self.world.state.modules) <= 1
 

@@ -38,7 +38,7 @@ class Process:
     accepting: bool = False
     reading: bool = False
     owes: list[str] = field(default_factory=list)
-    """What it was asked for and has not answered: load, check, accept, sources, exit."""
+    """What it was asked for and has not answered: load, check, accept, hold, sources, exit."""
 
 
 class World:
@@ -130,6 +130,9 @@ class World:
         elif owed == "accept":
             process.accepting = True
             self.tell(events.WorkerAccepting(name, slot))
+        elif owed == "hold":
+            process.accepting = False
+            self.tell(events.WorkerHeld(name, slot))
         else:
             process.reading = False
             self.tell(events.SourcesStopped(name, slot))
@@ -198,12 +201,11 @@ class World:
             case effects.Accept():
                 process.owes.append("accept")
             case effects.Hold():
-                process.accepting = False
-                process.owes = [owed for owed in process.owes if owed != "accept"]
+                process.owes = [owed for owed in process.owes if owed != "accept"] + ["hold"]
             case effects.StartSources():
                 process.reading = True
             case effects.StopSources():
                 process.owes.append("sources")
             case effects.StopWorker():
-                process.accepting = False
-                process.owes = ["exit"]
+                process.owes = [owed for owed in process.owes if owed == "hold"] + ["exit"]
+                process.accepting = "hold" in process.owes
