@@ -13,6 +13,7 @@ from edge_agent.mind.states import SavedState
 from edge_agent.status import Status
 from runtime.errors import InvalidError
 from runtime.messages import ModuleReport, ModuleSpec
+from runtime.wording import counted
 
 
 def show(data: Path, *, as_json: bool) -> tuple[str, bool]:
@@ -38,14 +39,16 @@ def show(data: Path, *, as_json: bool) -> tuple[str, bool]:
 def _awake(told: Status) -> list[str]:
     reported = told.reported
     link = "connected" if told.connected else f"not connected: {told.link}"
-    vitals = reported.vitals
+    waiting = int(reported.vitals.get("outbox_records", 0))
     lines = [
         f"{reported.device}: running (process {told.pid}), {link}",
         f"desired state: generation {reported.generation}",
-        f"telemetry: {vitals.get('outbox_records', 0):.0f} records wait for the registry",
+        f"telemetry: {counted(waiting, 'record', 'wait')} for the registry",
     ]
     lines += [_module(module) for module in reported.modules] or ["modules: none"]
-    lines += [f"dropped: {count} records ({why})" for why, count in reported.drops.items()]
+    lines += [
+        f"dropped: {counted(count, 'record')} ({why})" for why, count in reported.drops.items()
+    ]
     return lines + [f"trouble: {text}" for text in reported.troubles]
 
 

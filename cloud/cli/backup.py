@@ -12,6 +12,7 @@ import typer
 
 from cloud.cli import output
 from runtime.errors import InvalidError
+from runtime.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def backup(
 
     made = make.make(_settings(data), target, blobs=blobs)
     size = f"{made.size_bytes / 1e6:.1f} MB"
-    output.result(f"{target}: {made.rows} rows, {made.blobs} blobs, {size}")
+    output.result(f"{target}: {counted(made.rows, 'row')}, {counted(made.blobs, 'blob')}, {size}")
     _tell_missing(made.missing)
 
 
@@ -60,8 +61,10 @@ def restore(
 
     done = restoring.restore(_settings(data), source, replace=replace)
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(done.created_at))
-    output.result(f"{data}: the registry of {when}: {done.rows} rows, {done.blobs} blobs")
-    output.say(f"{done.mended.devices} devices are told anew; unused enrolment tokens are void")
+    held = f"{counted(done.rows, 'row')}, {counted(done.blobs, 'blob')}"
+    output.result(f"{data}: the registry of {when}: {held}")
+    told = counted(done.mended.devices, "device", "are told anew")
+    output.say(f"{told}; unused enrolment tokens are void")
     _tell_missing(done.missing)
 
 
@@ -69,7 +72,7 @@ def _tell_missing(missing: "Sequence[Digest]") -> None:
     for digest in missing[:20]:
         output.say(f"missing: blob {digest}")
     if missing:
-        output.say(f"{len(missing)} blobs are in no store: push their versions again")
+        output.say(f"{counted(len(missing), 'blob', 'are')} in no store: push their versions again")
         raise typer.Exit(FAILED)
 
 

@@ -6,6 +6,7 @@ import typer
 
 from cloud.cli import login, output
 from cloud.cli.output import JsonFlag
+from runtime.wording import counted
 
 if TYPE_CHECKING:
     from cloud import shapes
@@ -31,12 +32,14 @@ def plan(
     output.as_json(found) if json else _print_plan(found)
     grave = [each for each in found.obstacles if each.kind != "offline"]
     if grave:
-        raise GaveUpError(f"{len(grave)} obstacles; {grave[0].device or 'all'}: {grave[0].text}")
+        raise GaveUpError(
+            f"{counted(len(grave), 'obstacle')}; {grave[0].device or 'all'}: {grave[0].text}"
+        )
 
 
 def _print_plan(found: "shapes.Plan") -> None:
     presences = ", ".join(f"{count} {name}" for name, count in sorted(found.by_presence.items()))
-    output.result(f"{found.name}: {found.devices} devices ({presences or 'none match'})")
+    output.result(f"{found.name}: {counted(found.devices, 'device')} ({presences or 'none match'})")
     *named, rest = found.waves  # the last takes the devices that none of the document's took
     waves = [*named, rest] if rest or not named else named
     output.result(f"waves: {', '.join(map(str, waves))}")
@@ -44,9 +47,10 @@ def _print_plan(found: "shapes.Plan") -> None:
         encodings = ", ".join(
             f"{output.size(count)} {name}" for name, count in each.bytes_by_encoding.items()
         )
+        fetching = counted(each.fetching, "device", "fetch")
         output.result(
-            f"{each.module}: {each.model}:{each.version}, {each.fetching} devices fetch"
-            f" {encodings or 'nothing'}; {output.size(each.disk_bytes)} of disk on each"
+            f"{each.module}: {each.model}:{each.version}, {fetching} {encodings or 'nothing'};"
+            f" {output.size(each.disk_bytes)} of disk on each"
         )
     seconds = "unknown" if found.expected_s is None else f"{found.expected_s:.0f} s"
     output.result(f"expected: {seconds} ({found.expected})")

@@ -6,6 +6,7 @@ import typer
 
 from cloud.cli import login, output
 from cloud.cli.output import JsonFlag
+from runtime.wording import counted
 
 
 def gc(
@@ -23,6 +24,7 @@ def gc(
         return
     verb = "Would delete" if dry_run else "Deleted"
     output.result(
-        f"{verb} {found.blobs} blobs ({output.size(found.blob_bytes)}), {found.encodings} objects "
-        f"made of them ({output.size(found.encoding_bytes)}) and {found.uploads} idle uploads"
+        f"{verb} {counted(found.blobs, 'blob')} ({output.size(found.blob_bytes)}), "
+        f"{counted(found.encodings, 'object')} made of them "
+        f"({output.size(found.encoding_bytes)}) and {counted(found.uploads, 'idle upload')}"
     )

@@ -16,6 +16,7 @@ from cloud.cli import output
 from cloud.errors import LoginError
 from runtime import files
 from runtime.errors import InvalidError
+from runtime.wording import counted
 
 if TYPE_CHECKING:
     from cloud.client import Client
@@ -101,7 +102,7 @@ def login(
     path = config_path()
     files.make_directory(path.parent)
     files.write_json(path, asdict(made))
-    output.say(f"Logged in to {made.url} ({known} models). Stored in {path}.")
+    output.say(f"Logged in to {made.url} ({counted(known, 'model')}). Stored in {path}.")
 
 
 def _ask_key() -> str:

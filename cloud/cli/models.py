@@ -23,6 +23,7 @@ from cloud.cli import (
     words,
 )
 from cloud.cli.output import JsonFlag
+from runtime.wording import counted
 
 if TYPE_CHECKING:
     from cloud.cli.pushing import Pushed
@@ -87,8 +88,9 @@ def push(
 
 def _tell(pushed: "Pushed", files: int) -> None:
     made = pushed.registered
+    done = "Registered" if made.created else "Already registered"
     output.say(
-        f"{'Registered' if made.created else 'Already registered'}: {pushed.sent} files sent "
+        f"{done}: {counted(pushed.sent, 'file')} sent "
         f"({output.size(pushed.sent_bytes)}), {files - pushed.sent} were there"
     )
     output.result(f"{made.model}:{made.version}")

@@ -26,6 +26,7 @@ from cloud.verification import here
 from cloud.verification import services as on_services
 from cloud.verification.devices import Connect
 from runtime.errors import InvalidError, ModelError, PackhorseError
+from runtime.wording import counted
 
 BACK_S = 60.0
 """A service that is rolled back gets so long for it, even when the release's time is over."""
@@ -211,7 +212,7 @@ class Release:
             if not finding.ok:
                 kind = ModelError if finding.asked else WaitError
                 raise kind(f"{finding.where}: {finding.text}")
-        return Done(f"{len(findings)} devices give the golden answers")
+        return Done(f"{counted(len(findings), 'device', 'give')} the golden answers")
 
     def alias(self, registry: Client) -> Done:
         """Have names mean the version from now on."""

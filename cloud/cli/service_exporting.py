@@ -14,6 +14,7 @@ from cloud.cli import service_options as options
 from cloud.cli.output import JsonFlag
 from cloud.errors import WaitError
 from runtime.errors import InvalidError
+from runtime.wording import counted
 
 if TYPE_CHECKING:
     from cloud import shapes
@@ -139,7 +140,7 @@ def save(
         output.say("The key is shown only now; send it as 'Authorization: Bearer KEY'.")
     for name in missing:
         output.say(f"{directory / name} is left to you: it is confidential (--with-secrets).")
-    output.say(f"{len(files)} files written: kubectl apply -k {directory}")
+    output.say(f"{counted(len(files), 'file')} written: kubectl apply -k {directory}")
 
 
 def _awaited(ask: "Callable[[], shapes.ServiceExport]", timeout_s: float) -> "shapes.ServiceExport":

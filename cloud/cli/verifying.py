@@ -8,6 +8,7 @@ import typer
 
 from cloud.cli import completing, login, output, words
 from cloud.cli.output import JsonFlag
+from runtime.wording import counted
 
 if TYPE_CHECKING:
     from cloud import shapes
@@ -78,7 +79,7 @@ def _on_devices(
     if not places:
         fix = "deploy it first, or see `packhorse devices list`"
         raise NotFoundError("device that runs", f"{wanted.model}:{wanted.version}", fix)
-    with progress.working(f"checking on {len(places)} devices"):
+    with progress.working(f"checking on {counted(len(places), 'device')}"):
         return list(verifying.verify(login.client, wanted.bundle, places, timeout_s=timeout_s))
 
 
@@ -100,7 +101,7 @@ def _on_services(
             reference = f"{wanted.model}:{wanted.version}"
             fix = f"packhorse services deploy NAME --bundle {reference} --target {kind}"
             raise NotFoundError(f"service on {kind} that serves", reference, fix)
-        with progress.working(f"asking {len(places)} services"):
+        with progress.working(f"asking {counted(len(places), 'service')}"):
             if url is None:
                 return [
                     services.verify(registry, at, revision=revision, timeout_s=timeout_s)

@@ -11,6 +11,7 @@ from cloud import shapes
 from cloud.cli import candidates, output
 from cloud.client import Client
 from cloud.errors import GaveUpError, WaitError
+from runtime.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,21 +46,23 @@ def raise_unless_complete(detail: shapes.DeploymentDetail) -> None:
     failed = [each for each in detail.devices if each.stage == "failed" and not each.retrying]
     if failed:
         first = failed[0]
-        raise GaveUpError(f"{len(failed)} devices gave up; {first.device}: {first.reason}")
+        raise GaveUpError(
+            f"{counted(len(failed), 'device')} gave up; {first.device}: {first.reason}"
+        )
     open_ones = [each for each in detail.devices if each.stage not in {"running", "superseded"}]
     if not open_ones:
         raise WaitError("deployment: no device that it decides matches its selector yet")
     first = open_ones[0]
-    raise WaitError(
-        f"{len(open_ones)} devices are not there yet; {first.device}: {first.stage}, {first.reason}"
-    )
+    away = counted(len(open_ones), "device", "are not there yet")
+    raise WaitError(f"{away}; {first.device}: {first.stage}, {first.reason}")
 
 
 def summary(detail: shapes.DeploymentDetail) -> str:
     """Return how far a deployment is, in one line."""
     overview = detail.overview
     stages = ", ".join(f"{count} {stage}" for stage, count in sorted(overview.by_stage.items()))
-    return f"{overview.selected} devices: {stages or 'none match yet'}; {overview.healthy} healthy"
+    selected = counted(overview.selected, "device")
+    return f"{selected}: {stages or 'none match yet'}; {overview.healthy} healthy"
 
 
 def rows(detail: shapes.DeploymentDetail) -> list[tuple[str, ...]]:

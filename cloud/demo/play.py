@@ -23,6 +23,7 @@ from cloud.demo.stage import Stage
 from cloud.demo.steps import Steps
 from cloud.demo.table import Outcome, Traffic, Update
 from runtime.bundle import build
+from runtime.wording import counted
 
 STEP_S = 90.0
 """No step may take longer."""
@@ -57,7 +58,7 @@ class Demo:
         with self.steps.step("start the registry and its broker"):
             self.stage.start_registry()
         with contextlib.closing(self.stage.client()) as registry:
-            with self.steps.step(f"enrol {len(self.stage.devices)} devices"):
+            with self.steps.step(f"enrol {counted(len(self.stage.devices), 'device')}"):
                 self.stage.enrol(registry)
             with self.steps.step("train real models on real data"):
                 self.stage.wait_trained(STEP_S)
@@ -168,7 +169,8 @@ class Demo:
         missing = collected.wait_for(registry, wanted, timeout_s=QUIET_S, tell=self.steps.tell)
         if missing and asker is None:
             device, model, mark = min(missing)
-            text = f"{len(missing)} records did not arrive, among them {model} {mark} of {device}"
+            count = counted(len(missing), "record")
+            text = f"{count} did not arrive, among them {model} {mark} of {device}"
             raise DemoError(text, self.stage.log(device))
 
     def _asker(self, handout: Handout) -> Asker:

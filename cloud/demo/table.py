@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud.demo.score import Score
+from runtime.wording import counted
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class Outcome:
         better = 1 in digits and 2 in digits and digits[2].accuracy > digits[1].accuracy  # noqa: PLR2004 - versions
         found = [
             (bool(self.trouble), self.trouble),
-            (self.score.lost > 0, f"{self.score.lost} records lost"),
-            (self.score.duplicated > 0, f"{self.score.duplicated} records duplicated"),
-            (self.failed_requests > 0, f"{self.failed_requests} requests failed"),
+            (self.score.lost > 0, f"{counted(self.score.lost, 'record')} lost"),
+            (self.score.duplicated > 0, f"{counted(self.score.duplicated, 'record')} duplicated"),
+            (self.failed_requests > 0, f"{counted(self.failed_requests, 'request')} failed"),
             (not better, "version 2 of digits is not better than version 1"),
         ]
         return tuple(text for wrong, text in found if wrong)

@@ -36,6 +36,7 @@ from cloud.rollouts.state import (
     apply,
 )
 from cloud.rollouts.strategy import Wave
+from runtime.wording import counted
 
 ROUNDS = 1000
 """More than any rollout needs: each round brings it to another wave, step or state."""
@@ -91,9 +92,10 @@ def why_abort(rollout: Rollout, now: float) -> str:
     ended = failed + standings.count(Standing.UPDATED)
     if strategy.most_failures is not None:
         if failed >= strategy.most_failures:
-            return f"{failed} devices failed; {strategy.most_failures} is the limit"
+            return f"{counted(failed, 'device')} failed; {strategy.most_failures} is the limit"
     elif failed >= strategy.least and failed > strategy.failure_rate * ended:
-        return f"{failed} of {ended} devices failed; {strategy.failure_rate:.0%} is the limit"
+        share = f"{failed} of {counted(ended, 'device')}"
+        return f"{share} failed; {strategy.failure_rate:.0%} is the limit"
     if strategy.after_s is not None and now - rollout.began_at > strategy.after_s:
         return f"not complete after {strategy.after_s:g} s"
     return ""

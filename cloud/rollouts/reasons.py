@@ -8,6 +8,7 @@ from cloud import tables
 from cloud.rollouts import rows, sights, troubles, windows
 from cloud.rollouts.budgets import Room, unavailable
 from cloud.rollouts.state import IN_FLIGHT, Rollout, Scene, Standing, State, Step
+from runtime.wording import counted
 
 MOST = 20
 """Sentences of one kind."""
@@ -56,11 +57,11 @@ def _of_devices(rollout: Rollout, scene: Scene, now: float) -> list[str]:
     away = [device for device, each in waiting.items() if each.present and not each.heard]
     found = obstacles[:MOST]
     if away:
-        shown = ", ".join(away[:MOST])
-        found.append(f"{len(away)} devices are not heard of and get it when they are: {shown}")
+        unheard = counted(len(away), "device", "are not heard of and get it when they are")
+        found.append(f"{unheard}: {', '.join(away[:MOST])}")
     flying = [d for d, member in rollout.members.items() if member.standing in IN_FLIGHT]
     if flying:
-        found.append(f"{len(flying)} devices are on their way")
+        found.append(counted(len(flying), "device", "are on their way"))
     return found + starved(rollout, scene, [d for d in waiting if d not in away], now)
 
 

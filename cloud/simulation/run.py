@@ -25,6 +25,7 @@ from cloud.simulation.weather import Weather
 from runtime import files
 from runtime.digests import Digest
 from runtime.simulated import FAILING_CHECK, REBOOT_STORM, Count, Fleet, Member
+from runtime.wording import counted
 
 LABELS = {"site": "simulated"}
 SELECTOR = "site=simulated"
@@ -93,7 +94,7 @@ class _Run:
             return self._elsewhere(self._wish.registry)
         with Stage(self._place) as stage:
             devices = self._place / "devices"
-            self._say(f"enrolling {len(self._names)} devices")
+            self._say(f"enrolling {counted(len(self._names), 'device')}")
             enrolling.enrol(stage.settings, self._names, LABELS, devices)
             found = stage.start()
             enrolling.tell_place(self._names, devices, url=found.url, broker_port=found.broker_port)
@@ -232,7 +233,7 @@ class _Run:
             )
             for names in plan.share(self._names, number)
         ]
-        self._say(f"starting {len(self._names)} devices in {number} processes")
+        self._say(f"starting {counted(len(self._names), 'device')} in {counted(number, 'process')}")
         return Crowd(fleets, files.make_directory(self._place / "logs"))
 
     def _member(self, name: str, token: str) -> Member:

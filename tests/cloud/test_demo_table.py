@@ -53,7 +53,7 @@ def test_a_good_run_is_ok_and_shows_accuracy_bytes_and_times() -> None:
     [
         (
             dataclasses.replace(GOOD, score=dataclasses.replace(GOOD.score, lost=1)),
-            "1 records lost",
+            "1 record lost",
         ),
         (
             dataclasses.replace(GOOD, score=dataclasses.replace(GOOD.score, duplicated=2)),
