@@ -72,6 +72,8 @@ class Hands:
                 self._set_timer(effect)
             case effects.Forget():
                 self._forget(effect.module)
+            case effects.ForgetOthers():
+                self._workers.close_others(effect.modules)
             case effects.StartWorker():
                 self._start_worker(effect)
             case effects.WorkerEffect():

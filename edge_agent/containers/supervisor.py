@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from edge_agent.containers import plan
@@ -12,6 +12,7 @@ from edge_agent.containers.door import EngineDoor
 from edge_agent.containers.minder import ContainerMinder
 from edge_agent.containers.orders import Order, Told
 from edge_agent.containers.plan import Origin
+from edge_agent.containers.remembered import RememberedModules
 from edge_agent.containers.yard import Yard
 from edge_agent.mind import events
 from edge_agent.mind.events import Event
@@ -37,21 +38,24 @@ class ContainerSupervisor:
         data: Path,
         device: str,
         *,
+        notes: Path,
         door: EngineDoor,
         limits: Limits,
         put: Callable[[Event], None],
         engine_trouble: Callable[[str], None],
     ) -> None:
-        """Keep what containers said last in `data`/logs; tell `put` what happens."""
+        """Keep what containers said last in `data`/logs, notes in `notes`; tell `put` all."""
         self._data, self._device, self._door, self._limits = data, device, door, limits
         self._told = Told(put=put, engine=engine_trouble)
-        self._yard = Yard()
+        self._yard, self._remembered = Yard(), RememberedModules(notes)
         self._minders: dict[int, ContainerMinder] = {}
         self._leaving = threading.Event()
 
     def start(self, slot: int, spec: ModuleSpec, group: Group) -> None:
         """Start containers, or take over those that an agent before started."""
         self._bury()
+        with contextlib.suppress(OSError):  # without a note a kill may leave something: no more
+            self._remembered.add(spec.name)
         self._minders[slot] = ContainerMinder(
             slot,
             Origin(self._device, spec.name, spec.bundle, f"{spec.model}:{spec.version}"),
@@ -98,11 +102,15 @@ class ContainerSupervisor:
         """Have a slot's containers stopped and removed."""
         self._minders[slot].order(Order.KILL if kill else Order.STOP)
 
+    def forget_others(self, modules: Collection[str]) -> None:
+        """Forget each module that an agent before had and that is none of these."""
+        for module in sorted(self._remembered.names() - set(modules)):
+            self.forget(module)
+
     def forget(self, module: str) -> None:
         """Have what is left of a module that is gone removed, but for volumes that are to be kept.
 
-        Containers are left where an agent was killed while it removed them. Tried until the engine
-        does it.
+        Tried until the engine does it.
         """
         threading.Thread(
             target=self._sweep, args=(module,), name=f"sweep-{module}", daemon=True
@@ -128,6 +136,7 @@ class ContainerSupervisor:
                 for volume in engine.volumes({**labels, plan.KEEP: "no"}):
                     engine.remove_volume(volume)
                     log.info("volume removed", extra={"volume": volume})
+                self._remembered.drop(module)
         except PackhorseError as error:
             if error.retryable:
                 self._door.drop()

@@ -112,5 +112,11 @@ class Forget(Effect, frozen=True):
     module: str
 
 
+class ForgetOthers(Effect, frozen=True):
+    """Remove what an agent before, killed in between, left of any modules but these."""
+
+    modules: tuple[str, ...]
+
+
 class CollectGarbage(Effect, frozen=True):
     """Remove bundles and blobs that nothing needs any more."""

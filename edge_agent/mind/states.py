@@ -141,6 +141,7 @@ def _on_module(state: State, name: str, change: Callable[[Module], Module]) -> S
 
 def _boot(state: State, event: Boot, turn: Turn) -> State:
     turn.do(effects.CollectGarbage())
+    turn.do(effects.ForgetOthers(tuple(module.name for module in state.modules)))
     held = state.modules
     if state.boot_id not in {"", event.boot_id}:
         held = tuple(faults.device_restarted(module, turn) for module in held)

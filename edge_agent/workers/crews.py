@@ -4,6 +4,7 @@ What the mind asks of a slot is the same for both. Nothing of containers is impo
 is one: the supervisor stays as small as it was.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,11 +72,20 @@ class Crews:
     def close(self, module: str) -> None:
         """Let go of a module that nobody wants and that has no slot any more."""
         self._models.close(module)
-        if self._containers is None and self.room.was_used():
-            self._containers = self.room.supervisor()
-        if self._containers is not None:
-            self._containers.forget(module)
+        if (containers := self._used_containers()) is not None:
+            containers.forget(module)
+
+    def close_others(self, modules: Collection[str]) -> None:
+        """Let go of what an agent before left of modules that are none of these."""
+        if (containers := self._used_containers()) is not None:
+            containers.forget_others(modules)
 
     def spool(self, module: str) -> Path:
         """Return where a module's records are left."""
         return self._models.spool(module)
+
+    def _used_containers(self) -> "ContainerSupervisor | None":
+        """Return who minds containers, if there were ever any on this device."""
+        if self._containers is None and self.room.was_used():
+            self._containers = self.room.supervisor()
+        return self._containers

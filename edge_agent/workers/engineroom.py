@@ -48,6 +48,7 @@ class EngineRoom:
         return ContainerSupervisor(
             self._data,
             self._device,
+            notes=self._data / NOTES,
             door=self._the_door(),
             limits=self._settings.limits,
             put=self._put,
@@ -79,7 +80,8 @@ class EngineRoom:
 
     def was_used(self) -> bool:
         """Say whether there may be anything of this device's on the engine."""
-        return any((self._data / NOTES).glob("*.json"))
+        notes = self._data / NOTES
+        return any(notes.glob("*.json")) or any(notes.glob("modules/*"))
 
     def _images(self) -> "ImageKeeper":
         if self._keeper is None:

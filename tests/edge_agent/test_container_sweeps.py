@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from edge_agent.containers import supervisor
+from edge_agent.containers.remembered import RememberedModules
 from edge_agent.containers.supervisor import ContainerSupervisor
 from edge_agent.mind.turn import Limits
 from runtime.containers.errors import EngineRefusedError, EngineUnreachableError
@@ -60,6 +61,19 @@ class Door:
         """Nothing is open."""
 
 
+def minding(tmp_path: Path, door: Any) -> ContainerSupervisor:
+    """Return a supervisor that has just begun."""
+    return ContainerSupervisor(
+        tmp_path,
+        "dev-a",
+        notes=tmp_path / "notes",
+        door=door,
+        limits=Limits(),
+        put=lambda _event: None,
+        engine_trouble=lambda _text: None,
+    )
+
+
 def sweeping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[Exception], first_s: float
 ) -> tuple[ContainerSupervisor, Leftovers, Any]:
@@ -67,14 +81,7 @@ def sweeping(
     monkeypatch.setattr(supervisor, "AGAIN_S", first_s)
     engine = Leftovers()
     door: Any = Door(engine, errors)
-    made = ContainerSupervisor(
-        tmp_path,
-        "dev-a",
-        door=door,
-        limits=Limits(),
-        put=lambda _event: None,
-        engine_trouble=lambda _text: None,
-    )
+    made = minding(tmp_path, door)
     made.forget("camera")
     return made, engine, door
 
@@ -103,3 +110,20 @@ def test_an_agent_that_ends_waits_for_no_engine(
 
     assert engine.held
     assert door.asked <= 2, "at most one more began in that moment"
+
+
+@pytest.mark.parametrize(("there", "left"), [({"light"}, 0), ({"camera", "light"}, 3)])
+def test_what_a_killed_agent_left_of_a_module_that_is_gone_is_removed_by_the_next(
+    tmp_path: Path, there: set[str], left: int
+) -> None:
+    remembered = RememberedModules(tmp_path / "notes")
+    remembered.add("camera")
+    engine = Leftovers()
+    door: Any = Door(engine, [])
+    made = minding(tmp_path, door)
+
+    made.forget_others(there)
+
+    eventually(lambda: remembered.names() == there & {"camera"}, "nothing else is remembered")
+    assert (len(engine.held), door.asked) == (left, 1 if left == 0 else 0)
+    made.leave(1.0)

@@ -468,6 +468,24 @@ def test_an_agent_that_is_killed_while_it_removes_a_module_leaves_nothing_of_it(
         containerboxes.clear(box.engine, twin)
 
 
+def test_what_the_journal_does_not_know_any_more_is_removed_at_the_next_start(box: Box) -> None:
+    """As if the agent had been killed after its last word on the module, before the removal."""
+    volumes = "\nvolumes: [{name: cache, path: /cache, keep: false}]"
+    box.run(box.bundle("one", shell("exec sleep 600") + volumes))
+    box.device.kill()
+    box.device.want_all()
+    (box.device.data / "journal.json").unlink()
+    assert box.containers()
+    assert box.volumes()
+
+    box.device.start()
+
+    box.until(lambda: not box.containers(), "its containers are gone")
+    box.until(lambda: not box.volumes(), "so is its cache")
+    notes = box.device.data / "containers" / "modules"
+    box.until(lambda: not list(notes.iterdir()), "nothing is remembered of it")
+
+
 def test_what_a_container_writes_to_its_log_is_limited(box: Box) -> None:
     loud = "i=0; while [ $i -lt 60000 ]; do echo ' 0123456789 0123456789 0123456789'; i=$((i+1));"
     one = box.bundle(
