@@ -19,6 +19,8 @@ PROFILES = (*LINES, REBOOT, REBOOT_STORM, FAILING_CHECK, SLOW_DISK, DISK_FULL, C
 TIMED = frozenset({CUT, OFF_ON, REBOOT, DISK_FULL, CLOCK_JUMP})
 """What happens now and then, and to every device with the profile at least once."""
 
+TRY_PARTS = 4
+"""Parts of a second in which attempts to connect are counted."""
 CALM, STORM = b"calm\n", b"storm\n"
 
 
@@ -69,6 +71,9 @@ class Count(msgspec.Struct, frozen=True, tag="count"):
     """Devices that were connected at some time."""
     waiting: int = 0
     """Records that the registry has not acknowledged."""
+    tries: dict[int, int] = {}
+    """How many attempts to connect were due in each part of a second (TRY_PARTS), by the clock that
+    all processes of a machine share; of the last minute."""
     spared: int = 0
     """Devices to which something of TIMED has not happened that shall."""
 

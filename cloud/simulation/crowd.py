@@ -113,7 +113,9 @@ class Crowd:
         running: Counter[Digest] = Counter()
         ran: Counter[Digest] = Counter()
         generations: Counter[int] = Counter()
+        tries: Counter[int] = Counter()
         for one in told:
+            tries.update(one.tries)
             running.update(one.running)
             ran.update(one.ran)
             generations.update(one.generations)
@@ -129,6 +131,7 @@ class Crowd:
             waiting=sum(one.waiting for one in told),
             met=sum(one.met for one in told),
             spared=sum(one.spared for one in told),
+            tries=dict(tries),
         )
 
     def wait(self, holds: Callable[[Count], bool], deadline: float) -> bool:

@@ -155,9 +155,11 @@ class _Run:
             self._deployments.append(registry.deploy(wish).id)
             tick = self._ticker(crowd, f"{name} version")
             done = stage.acknowledged(self._deadline, tick)
-        if done and stored:
-            self._times.acknowledged_s[name] = time.monotonic() - began
-            self._times.published_s[name] = time.monotonic() - stored[0]
+            over = time.monotonic()
+        if done:
+            self._times.acknowledged_s[name] = over - began
+        if done and stored and stored[0] < over:
+            self._times.published_s[name] = over - stored[0]
         return began
 
     def _quiet(self, crowd: Crowd) -> None:

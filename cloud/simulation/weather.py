@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.errors import InvalidError
-from runtime.simulated import Count
+from runtime.simulated import TRY_PARTS, Count
 
 BROKER, REGISTRY, STORM = "broker", "registry", "storm"
 RESTARTS = (BROKER, REGISTRY)
@@ -54,12 +54,28 @@ class Blow:
     back_s: float | None = None
     """Until all were connected again; None: not seen."""
     most_connects_per_s: int = 0
+    """As they were seen; a busy machine makes many at once of those that were due before."""
+    tries: dict[int, int] = field(default_factory=dict)
+    """Attempts to connect since then, by the part of a second in which each was due."""
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def most_tries_per_s(self) -> int:
+        """Return how many attempts to connect were due in one second at most."""
+        return max(
+            (
+                sum(self.tries.get(part + more, 0) for more in range(TRY_PARTS))
+                for part in self.tries
+            ),
+            default=0,
+        )
 
     def look(self, now: Count, at: float) -> None:
         """Take note of how the fleet is."""
         if self.back_s is not None:
             return
+        first = int(self.at * TRY_PARTS)
+        self.tries.update({part: count for part, count in now.tries.items() if part >= first})
         self._seen.append((at, now.connects))
         while self._seen[0][0] < at - WINDOW_S:
             self._seen.popleft()
@@ -78,6 +94,7 @@ class Blow:
             "lost": self.lost,
             "back_s": None if self.back_s is None else round(self.back_s, 1),
             "most_connects_per_s": self.most_connects_per_s,
+            "most_tries_per_s": self.most_tries_per_s,
         }
 
 

@@ -13,6 +13,7 @@ from edge_agent.simulation.loop import Loop
 from edge_agent.simulation.radio import Traffic
 from edge_agent.simulation.records import MemoryOutbox
 from edge_agent.simulation.shelf import Shelf
+from edge_agent.simulation.tries import Tries
 from runtime import simulated
 from runtime.clock import Clock
 from runtime.credentials import LinkSettings
@@ -42,9 +43,16 @@ class Device:
     """One device through all its lives; all methods are the loop's."""
 
     def __init__(
-        self, member: Member, fleet: Fleet, loop: Loop, shelf: Shelf, settings: LinkSettings
+        self,
+        member: Member,
+        fleet: Fleet,
+        loop: Loop,
+        *,
+        shelf: Shelf,
+        settings: LinkSettings,
+        tries: Tries,
     ) -> None:
-        """Prepare; `settings` are how it connects."""
+        """Prepare; `settings` are how it connects, `tries` counts when it tries to."""
         self.name = DeviceId(member.name)
         self.directory, self.settings = Path(member.directory), settings
         self.fleet, self.loop, self.shelf = fleet, loop, shelf
@@ -54,7 +62,8 @@ class Device:
             random.Random(f"{fleet.seed}/{member.name}/faults"),  # noqa: S311 - repeatable
         )
         self.clock: Clock = BoardClock(loop.clock, self.faults)
-        self.disk, self.traffic, self.outbox = Disk(self.faults), Traffic(), MemoryOutbox()
+        self.disk, self.outbox = Disk(self.faults), MemoryOutbox()
+        self.traffic = Traffic(tries)
         self.downloaded_bytes = 0
         self.ran: set[Digest] = set()
         """Bundles that were wanted and answered, now or before."""

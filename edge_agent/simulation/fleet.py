@@ -13,6 +13,7 @@ from edge_agent.simulation.device import Device
 from edge_agent.simulation.life import FACTS
 from edge_agent.simulation.loop import Loop
 from edge_agent.simulation.shelf import Shelf
+from edge_agent.simulation.tries import Tries
 from runtime import topics
 from runtime.clock import Clock, SystemClock
 from runtime.credentials import LinkSettings
@@ -54,8 +55,10 @@ class Simulation:
             base_url=fleet.registry_url,
             ca_file=first / "identity" / "ca.pem",
         )
+        self._tries = Tries()
         self.devices = [
-            Device(member, fleet, self.loop, shelf, _link(member)) for member in fleet.members
+            Device(member, fleet, self.loop, shelf=shelf, settings=_link(member), tries=self._tries)
+            for member in fleet.members
         ]
 
     def run(self) -> None:
@@ -109,6 +112,7 @@ class Simulation:
             met=met,
             spared=spared,
             waiting=waiting,
+            tries=self._tries.recent(self.loop.clock.monotonic()),
         )
 
     def _count(self) -> None:

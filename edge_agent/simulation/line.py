@@ -30,12 +30,16 @@ class Line:
         *,
         will: tuple[str, bytes],
         backoff: Backoff,
+        tried: Callable[[float], None],
         steady_s: float = STEADY_S,
     ) -> None:
-        """As runtime.link.Link; `inbox` is called in the loop's thread."""
+        """As runtime.link.Link; `inbox` is called in the loop's thread.
+
+        `tried` is told of each attempt to connect when it was due, by the loop's clock.
+        """
         self._loop, self._settings, self._subscriptions = loop, settings, tuple(subscriptions)
         self._inbox, self._will, self._backoff = inbox, will, backoff
-        self._steady_s = steady_s
+        self._tried, self._steady_s = tried, steady_s
         self._connection: Connection | None = None
         self._fd, self._writing = -1, False
         self._timer: Timer | None = None
@@ -49,7 +53,7 @@ class Line:
 
     def start(self, after_s: float = 0.0) -> None:
         """Connect, after a while, and ever again."""
-        self._timer = self._loop.later(after_s, self._begin)
+        self._begin_after(after_s)
 
     def stop(self, *, politely: bool) -> None:
         """End for good: with a goodbye, or as if the power had gone."""
@@ -101,7 +105,12 @@ class Line:
         else:
             self._rewatch(connection)
 
-    def _begin(self) -> None:
+    def _begin_after(self, wait_s: float) -> None:
+        due = self._loop.clock.monotonic() + wait_s
+        self._timer = self._loop.later(wait_s, lambda: self._begin(due))
+
+    def _begin(self, due: float) -> None:
+        self._tried(due)
         if self._barred:
             self._again("no network")
             return
@@ -154,7 +163,7 @@ class Line:
     def _again(self, reason: str) -> None:
         if self._stopped:
             return
-        self._timer = self._loop.later(self._backoff.next(), self._begin)
+        self._begin_after(self._backoff.next())
         self._inbox(Disconnected(reason))
 
     def _hand_over(self, event: LinkEvent) -> None:

@@ -14,6 +14,7 @@ from edge_agent.reporter import Pace
 from edge_agent.simulation.faults import Faults
 from edge_agent.simulation.line import Line
 from edge_agent.simulation.loop import Loop, Timer
+from edge_agent.simulation.tries import Tries
 from edge_agent.uplink import UplinkHooks
 from runtime import messages, topics
 from runtime.clock import Clock
@@ -36,8 +37,9 @@ Answered = Callable[[FetchResponse | None], None]
 class Traffic:
     """What has gone over a device's connections."""
 
-    def __init__(self) -> None:
-        """Begin at nothing."""
+    def __init__(self, tries: Tries) -> None:
+        """Begin at nothing; count attempts to connect with those of all devices."""
+        self.tries = tries
         self.messages = self.sent_bytes = self.received_bytes = self.connects = 0
 
 
@@ -79,6 +81,7 @@ class Radio:
             self._happened,
             will=(topics.render(device, Channel.PRESENCE), self._presence(online=False)),
             backoff=self._backoff,
+            tried=traffic.tries.note,
             steady_s=STEADY_S / faults.hurry,
         )
         self.look()

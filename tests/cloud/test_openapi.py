@@ -45,7 +45,6 @@ def wrong_with(operation: Any, key: str) -> list[str]:
     @seed(1)
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -181,15 +181,17 @@ def test_one_thing_after_the_other_befalls_a_fleet() -> None:
         weather.parse_restarts(["cat"])
 
 
-def count(*, connected: int, connects: int) -> Count:
-    return Count(100, connected, {}, {}, 0, {}, 0, connects)
+def count(*, connected: int, connects: int, tries: dict[int, int] | None = None) -> Count:
+    return Count(100, connected, {}, {}, 0, {}, 0, connects, tries=tries or {})
 
 
 def test_what_a_blow_did_is_how_many_it_cut_off_and_how_fast_they_came_back() -> None:
     blow = Blow("broker", at=10.0, connected=100, connects=100)
     steps = [(10.1, 100, 100), (10.5, 0, 100), (11.0, 30, 130), (11.5, 70, 170), (12.5, 99, 199)]
+    tries = {39: 100, 42: 20, 43: 20, 44: 20, 45: 20, 46: 20}
     for at, connected, connects in steps:
-        blow.look(count(connected=connected, connects=connects), at)
+        due = {part: number for part, number in tries.items() if part < at * 4}
+        blow.look(count(connected=connected, connects=connects, tries=due), at)
     blow.look(count(connected=0, connects=900), 20.0)
 
     assert blow.plain(began=4.0) == {
@@ -198,4 +200,5 @@ def test_what_a_blow_did_is_how_many_it_cut_off_and_how_fast_they_came_back() ->
         "lost": 100,
         "back_s": 2.5,
         "most_connects_per_s": 70,
+        "most_tries_per_s": 80,
     }

@@ -42,7 +42,7 @@ def test_what_does_not_say_when_it_was_counts_as_new() -> None:
     assert loglines.choose(loglines.parse(["print", *HEADS[:1]]), since).texts[0] == "print"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     texts=st.lists(st.text(st.characters(exclude_characters="\n\r", codec="utf-8"), max_size=40)),
     lines=st.integers(1, 20),

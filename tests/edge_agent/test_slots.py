@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 # -- the rules
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     moves=st.lists(
         st.sampled_from(["update", "start", "start", "start", "unwhole", "prove", "cut"]),

@@ -281,7 +281,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(files=FILES, steps=STEPS, move=st.booleans())
 def test_each_item_is_recorded_once_whenever_a_worker_dies(
     tmp_path_factory: TempPathFactory, *, files: list[int], steps: list[str], move: bool

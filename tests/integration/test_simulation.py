@@ -107,7 +107,7 @@ def test_a_broker_that_is_killed_under_a_hundred_devices_sees_no_herd_and_all_co
     assert (code, found["converged"]) == (0, 100), said
     assert (blow["what"], found["connects"]) == ("broker", 200), "each came back once"
     assert blow["lost"] == 100
-    assert blow["most_connects_per_s"] <= 80, "spread over two seconds"
+    assert 10 <= blow["most_tries_per_s"] <= 80, "spread over two seconds"
 
 
 def test_as_many_versions_are_deployed_one_after_the_other_as_were_asked_for() -> None:
@@ -115,8 +115,9 @@ def test_as_many_versions_are_deployed_one_after_the_other_as_were_asked_for() -
 
     assert (code, found["converged"]) == (0, 3), said
     assert found["final_reports"] == {"once": 9, "never": 0, "more": 0}
-    for kind in ("published_s", "acknowledged_s", "converged_s"):
+    for kind in ("acknowledged_s", "converged_s"):
         assert list(found[kind]) == ["first", "second", "third"]
+    assert set(found["published_s"]) <= {"first", "second", "third"}, "where it was seen in time"
 
 
 def test_whoever_stops_a_simulation_finds_nothing_of_it_left(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def _bits(record: Record) -> bytes:
     return msgspec.msgpack.encode(msgspec.structs.astuple(record))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(records, min_size=1, max_size=8))
 def test_records_come_back_exactly(sent: list[Record]) -> None:
     back = batches.decode_records(batches.encode_records(sent))
@@ -30,7 +30,7 @@ def test_records_come_back_exactly(sent: list[Record]) -> None:
     assert list(map(_bits, back)) == list(map(_bits, sent))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_a_batch_or_an_invalid_one(payload: bytes) -> None:
     with contextlib.suppress(InvalidError):
@@ -39,7 +39,7 @@ def test_random_bytes_are_a_batch_or_an_invalid_one(payload: bytes) -> None:
         batches.decode_records(zstandard.ZstdCompressor().compress(payload))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(PLAIN) - 1), st.binary(max_size=3)), min_size=1, max_size=4

@@ -53,7 +53,7 @@ fault_lists = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(faults=fault_lists, restart_every=st.integers(1, 5))
 def test_any_sequence_of_cuts_ends_with_the_right_bytes(
     served: tuple[FileServer, Built], faults: list[Fault], restart_every: int
@@ -99,7 +99,7 @@ def test_a_bitmap_is_read_back_and_no_other_is_believed(have: list[bool], noise:
     assert partfile.decode_bitmap(data, SHA256, len(have) + 1) == bytearray(len(have) + 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.binary(min_size=1, max_size=60),
     part_size=st.integers(1, 20),
@@ -137,7 +137,7 @@ def test_whatever_lies_on_the_disk_only_right_parts_count(
         assert path.read_bytes() == content
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.binary(max_size=5000), repeat=st.integers(1, 50))
 def test_encoding_and_decoding_are_inverse(data: bytes, repeat: int) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -152,7 +152,7 @@ def test_encoding_and_decoding_are_inverse(data: bytes, repeat: int) -> None:
         device.check(digest)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(garbage=st.binary(max_size=300))
 def test_garbage_decodes_to_nothing(garbage: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -187,7 +187,7 @@ def test_a_damaged_bundle_yaml_is_read_or_refused_in_words(at: int, cut: int, pu
     assert seen.kind == "onnx"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), max_size=4))
 def test_damaged_arrays_are_read_or_refused_in_words(flips: list[tuple[int, int]]) -> None:
     buffer = io.BytesIO()

@@ -17,7 +17,7 @@ BASE = delta_graphs.weights(layers=2, width=24)
 WRITERS = st.sampled_from((
     delta_graphs.onnx_file, delta_graphs.safetensors_file, delta_graphs.raw_file
 ))  # fmt: skip
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
 def tune(layers: Weights, rng: np.random.Generator) -> Weights:
@@ -93,7 +93,7 @@ def test_a_delta_between_any_two_versions_makes_the_new_one(
         assert made.delta_bytes == (place / "delta").stat().st_size <= len(new) + 1024
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(
     edits=EDITS,
     seed=st.integers(0, 1 << 30),

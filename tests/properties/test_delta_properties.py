@@ -15,7 +15,7 @@ from runtime.errors import IntegrityError, InvalidError
 from tests.support import delta_files
 from tests.support.delta_files import Files
 
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 TYPES = st.sampled_from(list(ElementType))
 SPECIAL = {
     1: (0x00, 0x7F, 0x80, 0xFF),

@@ -101,7 +101,7 @@ def check(plan: Strategy, before: Rollout, here: World) -> None:
         assert good >= plan.waves[before.wave].gate * len(tried) - 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     plan=strategies(),
     fleet=fleets(),

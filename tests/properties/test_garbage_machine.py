@@ -144,5 +144,5 @@ class Garbage(RuleBasedStateMachine):
         shutil.rmtree(self._data)
 
 
-Garbage.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+Garbage.TestCase.settings = settings(max_examples=15, stateful_step_count=25)
 TestGarbage = Garbage.TestCase

@@ -32,9 +32,7 @@ KEYS = ("task", "team", "acc")
 VALUES = ("anomaly", "Vision", "0.5", "0.9", "-1e3", "a b", "ünï", "50%", "_x")
 WORDS = ("vibration", "Vibrations", "OLD", "motor-3", "STRAßE", "x_y", "")
 ALIASES = ("champion", "canary")
-SOME = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SOME = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @dataclass

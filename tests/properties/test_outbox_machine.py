@@ -135,4 +135,4 @@ def _of(module: str, values: Mapping[tuple[str, str], object]) -> dict[str, obje
 
 
 TestOutboxMachine = OutboxMachine.TestCase
-TestOutboxMachine.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestOutboxMachine.settings = settings(max_examples=25, stateful_step_count=20)

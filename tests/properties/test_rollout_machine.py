@@ -181,8 +181,8 @@ class FailingCanaries(RuleBasedStateMachine):
         assert world.failed.keys() == {2}
 
 
-CALM = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CALM = settings(max_examples=60, stateful_step_count=40)
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = CALM
 TestFailingCanaries = FailingCanaries.TestCase
-TestFailingCanaries.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestFailingCanaries.settings = settings(max_examples=40, stateful_step_count=25)

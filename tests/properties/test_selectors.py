@@ -6,7 +6,7 @@ from cloud.registry import selectors
 from cloud.registry.selectors import Operator, Requirement, Selector
 from runtime.errors import InvalidError
 
-FEW = settings(max_examples=150, deadline=None)
+FEW = settings(max_examples=150)
 
 keys = st.sampled_from(["site", "arch", "in", "a.b/c-d_e", "notin", "Z9"])
 values = st.one_of(

@@ -174,4 +174,4 @@ class AgentMachine(RuleBasedStateMachine):
 
 
 TestAgent = AgentMachine.TestCase
-TestAgent.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestAgent.settings = settings(max_examples=200, stateful_step_count=50)

@@ -10,7 +10,7 @@ from runtime.pieces import MAX_ANSWER_BYTES, MAX_PIECES, PIECE_BYTES, Assembly
 SIZES = st.sampled_from([0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES - 1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=SIZES, data=st.data())
 def test_an_answer_is_put_together_from_pieces_in_any_order_and_doubled(
     size: int, data: st.DataObject
