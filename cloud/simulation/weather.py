@@ -75,7 +75,9 @@ class Blow:
         if self.back_s is not None:
             return
         first = int(self.at * TRY_PARTS)
-        self.tries.update({part: count for part, count in now.tries.items() if part >= first})
+        for part, count in now.tries.items():
+            if part >= first:
+                self.tries[part] = max(count, self.tries.get(part, 0))
         self._seen.append((at, now.connects))
         while self._seen[0][0] < at - WINDOW_S:
             self._seen.popleft()

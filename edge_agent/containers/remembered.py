@@ -1,7 +1,7 @@
 """The modules that have had containers here: nothing of one is left behind when it is gone.
 
-{data}/containers/modules/{module}    empty; there before its first container is made, and until
-                                      what was left of the module has been removed
+{data}/containers/modules/{module}    empty; there from its first start on, until what was left
+                                      of the module has been removed
 """
 
 from pathlib import Path

@@ -54,8 +54,6 @@ class ContainerSupervisor:
     def start(self, slot: int, spec: ModuleSpec, group: Group) -> None:
         """Start containers, or take over those that an agent before started."""
         self._bury()
-        with contextlib.suppress(OSError):  # without a note a kill may leave something: no more
-            self._remembered.add(spec.name)
         self._minders[slot] = ContainerMinder(
             slot,
             Origin(self._device, spec.name, spec.bundle, f"{spec.model}:{spec.version}"),
@@ -66,6 +64,7 @@ class ContainerSupervisor:
             limits=self._limits,
             printed=CappedLog(self._data / "logs" / f"{spec.name}.log"),
         )
+        self._remember(spec.name)
         log.info("containers started", extra={"module_name": spec.name, "slot": slot})
 
     def holds(self, slot: int) -> bool:
@@ -116,6 +115,11 @@ class ContainerSupervisor:
             target=self._sweep, args=(module,), name=f"sweep-{module}", daemon=True
         ).start()
 
+    def _remember(self, module: str) -> None:
+        """Note a module that is minded; without a note a kill may leave something, and no more."""
+        with contextlib.suppress(OSError):
+            self._remembered.add(module)
+
     def _sweep(self, module: str) -> None:
         backoff = Backoff(first_s=AGAIN_S, most_s=MOST_AGAIN_S)
         while not self._is_swept(module) and not self._leaving.wait(backoff.next()):
@@ -136,12 +140,15 @@ class ContainerSupervisor:
                 for volume in engine.volumes({**labels, plan.KEEP: "no"}):
                     engine.remove_volume(volume)
                     log.info("volume removed", extra={"volume": volume})
-                self._remembered.drop(module)
         except PackhorseError as error:
             if error.retryable:
                 self._door.drop()
             log.warning("not all removed yet", extra={"module_name": module, "reason": str(error)})
             return False
+        with contextlib.suppress(OSError):  # it is looked at once more by the next agent
+            self._remembered.drop(module)
+        if self._yard.minded(module):
+            self._remember(module)  # it is wanted again since a moment ago
         return True
 
     def leave(self, timeout_s: float) -> None:

@@ -110,10 +110,10 @@ class Line:
         self._timer = self._loop.later(wait_s, lambda: self._begin(due))
 
     def _begin(self, due: float) -> None:
-        self._tried(due)
         if self._barred:
             self._again("no network")
             return
+        self._tried(due)
         self.connects += 1
         made = Connection(self._settings, self.connects, self._subscriptions, self._hand_over)
 

@@ -1,5 +1,6 @@
 """What is left of a container module is removed, however long its engine is away."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from edge_agent.containers import supervisor
 from edge_agent.containers.remembered import RememberedModules
 from edge_agent.containers.supervisor import ContainerSupervisor
 from edge_agent.mind.turn import Limits
+from runtime.bundle.containers import Group
 from runtime.containers.errors import EngineRefusedError, EngineUnreachableError
 from runtime.containers.specs import ContainerSeen
 from tests.support.brokers import eventually
+from tests.support.worlds import spec
 
 LEFT = ContainerSeen("id", "packhorse-camera-main-abcd", "sha256:i", "camera", {}, "exited")
 
@@ -126,4 +129,45 @@ def test_what_a_killed_agent_left_of_a_module_that_is_gone_is_removed_by_the_nex
 
     eventually(lambda: remembered.names() == there & {"camera"}, "nothing else is remembered")
     assert (len(engine.held), door.asked) == (left, 1 if left == 0 else 0)
+    made.leave(1.0)
+
+
+class Minder:
+    """What stands for the containers of a module that runs."""
+
+    def __init__(self, _slot: int, origin: Any, _group: Group, *, yard: Any, **_rest: Any) -> None:
+        self.module = origin.module
+        yard.enter(self)
+
+    def order(self, _order: object) -> None:
+        """Nothing to do."""
+
+    def join(self, _timeout_s: float) -> bool:
+        return False
+
+
+def test_a_module_that_is_wanted_again_while_its_leavings_go_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "ContainerMinder", Minder)
+    remembered = RememberedModules(tmp_path / "notes")
+    remembered.add("camera")
+    engine, swept = Leftovers(), threading.Event()
+
+    def remove(_name: str) -> None:
+        del engine.held["volume"]
+        made.start(1, spec("a", module="camera"), Group(()))
+        swept.set()
+
+    monkeypatch.setattr(engine, "remove_volume", remove)
+    made = minding(tmp_path, Door(engine, []))
+
+    made.forget("camera")
+
+    assert swept.wait(10)
+    eventually(
+        lambda: not [one for one in threading.enumerate() if one.name == "sweep-camera"],
+        "the sweep is over",
+    )
+    assert remembered.names() == {"camera"}
     made.leave(1.0)
