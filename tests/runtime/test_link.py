@@ -17,7 +17,7 @@ from runtime.errors import InvalidError, LinkError
 from runtime.link import Connected, Disconnected, Link, LinkEvent, LinkSettings
 from runtime.retry import Backoff
 from runtime.topics import Channel, DeviceId
-from tests.support import brokers
+from tests.support import brokers, link_leaks
 from tests.support.brokers import Broker
 from tests.support.links import Mailbox, linked
 
@@ -34,10 +34,6 @@ def broker(
 ) -> Iterator[Broker]:
     with brokers.either(request.param, tmp_path_factory.mktemp("broker"), [A]) as running:
         yield running
-
-
-def _descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def _nobody(settings: LinkSettings, inbox: Mailbox) -> Link:
@@ -466,13 +462,14 @@ def test_a_link_that_has_to_wait_its_turn_connects_late_and_ends_at_once_all_the
 
 
 def test_links_leave_no_thread_and_no_descriptor_behind(broker: Broker) -> None:
-    with linked(broker.settings(A), Mailbox()):
-        pass
-    threads, descriptors = threading.active_count(), _descriptors()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.link_leaks"],
+        cwd=ROOT,
+        input=link_leaks.as_json(broker.settings(A)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
-    for _ in range(10):
-        with linked(broker.settings(A), Mailbox()) as device:
-            device.rebuild()
-
-    brokers.eventually(lambda: threading.active_count() == threads, "threads have ended")
-    assert _descriptors() <= descriptors
+    assert done.stdout.split() == ["0", "0"], done.stderr
