@@ -39,7 +39,7 @@ class Stage(enum.Enum):
     @property
     def is_held(self) -> bool:
         """Whether it was told to take no traffic."""
-        return self in {Stage.YIELDING, Stage.HELD}
+        return self is Stage.YIELDING or self is Stage.HELD
 
 
 class Reading(enum.Enum):
@@ -245,9 +245,11 @@ def _others(module: Module, bundle: Digest, attempt: int) -> tuple[Blame, ...]:
 
 def answering(module: Module) -> ModuleSpec | None:
     """Return what answers inference at this moment; of two, the one that is about to end."""
-    yielding = (worker for worker in workers(module) if worker.stage is Stage.YIELDING)
-    for worker in (*yielding, module.active, module.warm):
-        if worker is not None and worker.stage in {Stage.YIELDING, Stage.SERVING}:
+    for worker in (*module.leaving, module.warm):
+        if worker is not None and worker.stage is Stage.YIELDING:
+            return worker.spec
+    for worker in (module.active, module.warm):
+        if worker is not None and worker.stage is Stage.SERVING:
             return worker.spec
     return None
 
