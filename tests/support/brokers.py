@@ -38,15 +38,32 @@ PATIENCE_S = 20.0
 LOOK_S, LOOK_MOST_S, LOOK_SHARE = 0.02, 0.2, 0.04
 """Pause between two looks at what is waited for: a share of the time waited, within these."""
 PORTS = range(10_000, 32_000)
+WORKERS = 16
+"""Test processes beside each other that share no port."""
+_given = set[int]()
+
+
+def _own_ports() -> range:
+    """Return the ports that no other test process of this run takes."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    each = len(PORTS) // WORKERS
+    return PORTS[number % WORKERS * each :][:each]
 
 
 def free_port() -> int:
     """Return a TCP port that nothing listens on now, and that no connection is given by chance.
 
-    The system takes a client's own port, and port 0, from a range above these.
+    The system takes a client's own port, and port 0, from a range above these. Whoever asked
+    before may not listen yet: none is given twice.
     """
+    ports = _own_ports()
+    if len(_given) > len(ports) // 2:
+        _given.clear()
     while True:
-        port = PORTS.start + secrets.randbelow(len(PORTS))
+        port = secrets.choice(ports)
+        if port in _given:
+            continue
+        _given.add(port)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
             return port
