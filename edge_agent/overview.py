@@ -43,7 +43,7 @@ def _awake(told: Status) -> list[str]:
     lines = [
         f"{reported.device}: running (process {told.pid}), {link}",
         f"desired state: generation {reported.generation}",
-        f"telemetry: {counted(waiting, 'record', 'wait')} for the registry",
+        f"telemetry: {counted(waiting, 'record waits', 'records wait')} for the registry",
     ]
     lines += [_module(module) for module in reported.modules] or ["modules: none"]
     lines += [

@@ -1,24 +1,9 @@
 """How a number of things is said."""
 
 
-def counted(number: int, noun: str, does: str = "") -> str:
-    """Return '3 devices' or '1 device'.
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return the number with what there is of it: '1 device', '3 devices'.
 
-    `does`, what they do, is given for many: 'are on their way' becomes '1 device is on its way'.
+    `many` is what more or less than one is called; "": `one` with an s.
     """
-    if number != 1:
-        ending = "es" if noun.endswith("s") else "s"
-        return f"{number} {noun}{ending} {does}".rstrip()
-    words = [_OF_ONE.get(word, word) for word in does.split()]
-    return " ".join([f"1 {noun}", *words])
-
-
-_OF_ONE = {
-    "are": "is",
-    "their": "its",
-    "they": "it",
-    "fetch": "fetches",
-    "give": "gives",
-    "get": "gets",
-    "wait": "waits",
-}
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -63,7 +63,7 @@ def restore(
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(done.created_at))
     held = f"{counted(done.rows, 'row')}, {counted(done.blobs, 'blob')}"
     output.result(f"{data}: the registry of {when}: {held}")
-    told = counted(done.mended.devices, "device", "are told anew")
+    told = counted(done.mended.devices, "device is told anew", "devices are told anew")
     output.say(f"{told}; unused enrolment tokens are void")
     _tell_missing(done.missing)
 
@@ -72,7 +72,8 @@ def _tell_missing(missing: "Sequence[Digest]") -> None:
     for digest in missing[:20]:
         output.say(f"missing: blob {digest}")
     if missing:
-        output.say(f"{counted(len(missing), 'blob', 'are')} in no store: push their versions again")
+        lost = counted(len(missing), "blob is", "blobs are")
+        output.say(f"{lost} in no store: push their versions again")
         raise typer.Exit(FAILED)
 
 

@@ -47,7 +47,7 @@ def _print_plan(found: "shapes.Plan") -> None:
         encodings = ", ".join(
             f"{output.size(count)} {name}" for name, count in each.bytes_by_encoding.items()
         )
-        fetching = counted(each.fetching, "device", "fetch")
+        fetching = counted(each.fetching, "device fetches", "devices fetch")
         output.result(
             f"{each.module}: {each.model}:{each.version}, {fetching} {encodings or 'nothing'};"
             f" {output.size(each.disk_bytes)} of disk on each"

@@ -91,7 +91,7 @@ def _tell(pushed: "Pushed", files: int) -> None:
     done = "Registered" if made.created else "Already registered"
     output.say(
         f"{done}: {counted(pushed.sent, 'file')} sent "
-        f"({output.size(pushed.sent_bytes)}), {files - pushed.sent} were there"
+        f"({output.size(pushed.sent_bytes)}), {counted(files - pushed.sent, 'was', 'were')} there"
     )
     output.result(f"{made.model}:{made.version}")
 

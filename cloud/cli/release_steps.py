@@ -212,7 +212,7 @@ class Release:
             if not finding.ok:
                 kind = ModelError if finding.asked else WaitError
                 raise kind(f"{finding.where}: {finding.text}")
-        return Done(f"{counted(len(findings), 'device', 'give')} the golden answers")
+        return Done(f"{counted(len(findings), 'device gives', 'devices give')} the golden answers")
 
     def alias(self, registry: Client) -> Done:
         """Have names mean the version from now on."""

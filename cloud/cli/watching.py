@@ -53,7 +53,7 @@ def raise_unless_complete(detail: shapes.DeploymentDetail) -> None:
     if not open_ones:
         raise WaitError("deployment: no device that it decides matches its selector yet")
     first = open_ones[0]
-    away = counted(len(open_ones), "device", "are not there yet")
+    away = counted(len(open_ones), "device is not there yet", "devices are not there yet")
     raise WaitError(f"{away}; {first.device}: {first.stage}, {first.reason}")
 
 

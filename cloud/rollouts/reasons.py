@@ -57,11 +57,15 @@ def _of_devices(rollout: Rollout, scene: Scene, now: float) -> list[str]:
     away = [device for device, each in waiting.items() if each.present and not each.heard]
     found = obstacles[:MOST]
     if away:
-        unheard = counted(len(away), "device", "are not heard of and get it when they are")
+        unheard = counted(
+            len(away),
+            "device is not heard of and gets it when it is",
+            "devices are not heard of and get it when they are",
+        )
         found.append(f"{unheard}: {', '.join(away[:MOST])}")
     flying = [d for d, member in rollout.members.items() if member.standing in IN_FLIGHT]
     if flying:
-        found.append(counted(len(flying), "device", "are on their way"))
+        found.append(counted(len(flying), "device is on its way", "devices are on their way"))
     return found + starved(rollout, scene, [d for d in waiting if d not in away], now)
 
 

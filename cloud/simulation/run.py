@@ -158,8 +158,7 @@ class _Run:
             over = time.monotonic()
         if done:
             self._times.acknowledged_s[name] = over - began
-        if done and stored and stored[0] < over:
-            self._times.published_s[name] = over - stored[0]
+            self._times.published_s[name] = over - stored.at
         return began
 
     def _quiet(self, crowd: Crowd) -> None:
@@ -235,7 +234,8 @@ class _Run:
             )
             for names in plan.share(self._names, number)
         ]
-        self._say(f"starting {counted(len(self._names), 'device')} in {counted(number, 'process')}")
+        processes = counted(number, "process", "processes")
+        self._say(f"starting {counted(len(self._names), 'device')} in {processes}")
         return Crowd(fleets, files.make_directory(self._place / "logs"))
 
     def _member(self, name: str, token: str) -> Member:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,15 @@ SELECT subject, json_extract(data, '$.deployment'), count(*) FROM event
 """
 _RECORDS = "SELECT device, count(*), count(DISTINCT request) FROM record GROUP BY device"
 _GENERATION = "SELECT generation FROM desired WHERE device = ?"
+
+
+@dataclass
+class Moment:
+    """When something happened."""
+
+    at: float
+    """The last look at which it had not: some milliseconds early, more on a busy machine; seconds
+    of time.monotonic()."""
 
 
 class Stage:
@@ -131,22 +141,22 @@ class Stage:
             return {device: (count, different) for device, count, different in found}
 
     @contextlib.contextmanager
-    def noting_change(self, device: str) -> Iterator[list[float]]:
-        """Note when a newer desired state of a device is stored, which is before it is published.
-
-        The list holds the moment (of time.monotonic) at the end, unless there was none.
-        """
-        before, seen, over = self._generation(device), list[float](), threading.Event()
+    def noting_change(self, device: str) -> Iterator[Moment]:
+        """Note when a newer desired state of a device is stored: before it is published."""
+        before, stored, over = self._generation(device), Moment(time.monotonic()), threading.Event()
 
         def look() -> None:
-            while not seen and not over.wait(_CHANGE_S):
+            while not over.is_set():
+                at = time.monotonic()
                 if self._generation(device) > before:
-                    seen.append(time.monotonic())
+                    return
+                stored.at = at
+                over.wait(_CHANGE_S)
 
         watching = threading.Thread(target=look, name="change", daemon=True)
         watching.start()
         try:
-            yield seen
+            yield stored
         finally:
             over.set()
             watching.join()

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from runtime import files
 
-DIRECTORY = "modules"
-
 
 class RememberedModules:
     """Of one agent; an agent that was killed in between finds them again."""
 
-    def __init__(self, notes: Path) -> None:
-        """Keep them below the directory of the notes on images."""
-        self._directory = notes / DIRECTORY
+    def __init__(self, directory: Path) -> None:
+        """Keep a note of each in a directory."""
+        self._directory = directory
 
     def add(self, module: str) -> None:
         """Remember a module; raises OSError if the disk refuses."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from edge_agent.containers.supervisor import ContainerSupervisor
 
 NOTES = "containers"
-LAYERS = "layers"
-"""Below the notes: what has come of images that are on their way."""
+LAYERS, MODULES = "layers", "modules"
+"""Below the notes: what has come of images that are on their way, and who had containers."""
 
 
 class EngineRoom:
@@ -48,7 +48,7 @@ class EngineRoom:
         return ContainerSupervisor(
             self._data,
             self._device,
-            notes=self._data / NOTES,
+            notes=self._data / NOTES / MODULES,
             door=self._the_door(),
             limits=self._settings.limits,
             put=self._put,
@@ -81,7 +81,7 @@ class EngineRoom:
     def was_used(self) -> bool:
         """Say whether there may be anything of this device's on the engine."""
         notes = self._data / NOTES
-        return any(notes.glob("*.json")) or any(notes.glob("modules/*"))
+        return any(notes.glob("*.json")) or any((notes / MODULES).glob("*"))
 
     def _images(self) -> "ImageKeeper":
         if self._keeper is None:
