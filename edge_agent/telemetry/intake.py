@@ -6,12 +6,13 @@ read but not committed lives in memory alone; after a kill the cursors lead to i
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edge_agent.telemetry import batcher
 from edge_agent.telemetry.batcher import Batcher, Packed, Sized
-from edge_agent.telemetry.outbox import Intake, Outbox
+from edge_agent.telemetry.outbox import Intake, Outbox, OutboxStats
 from edge_agent.telemetry.segments import Frame
 from edge_agent.telemetry.spool import SpoolReader
 from runtime import batches
@@ -42,6 +43,8 @@ class SpoolIntake:
         self._positions: dict[tuple[str, str], str] = {}
         self._removed: list[tuple[str, str]] = []
         self._drops: dict[str, int] = {}
+        self._committing = threading.Lock()
+        """While counts go over to the outbox: nobody shall find them on both sides, or on none."""
         self.newest: dict[str, batches.Record] = {}
         """The last record of each module, in memory alone; any thread may look."""
         self.committed = 0
@@ -89,9 +92,10 @@ class SpoolIntake:
         if not (packed or drops or self._read or self._positions):
             return
         intake = Intake(packed, self._read, self._positions, self._removed, drops)
-        self.committed += len(self._outbox.add(intake, self._now()))
+        with self._committing:
+            self.committed += len(self._outbox.add(intake, self._now()))
+            self._drops = {}
         self._waiting.clear()
-        self._drops = {}
         self._read = {}
         self._positions = {}
         self._removed = []
@@ -116,6 +120,11 @@ class SpoolIntake:
     def drops(self) -> dict[str, int]:
         """Return the counts that are not committed yet; any thread may ask."""
         return self._drops
+
+    def stats(self) -> tuple[OutboxStats, dict[str, int]]:
+        """Return how the outbox is, and `drops` of the same moment; any thread may ask."""
+        with self._committing:
+            return self._outbox.stats(), self._drops
 
     def _reader(self, module: str) -> SpoolReader:
         if module not in self._readers:

@@ -163,7 +163,7 @@ class TelemetryPath:
         troubles = [*self._troubles.lines()]
         troubles += [f"outbox: a damaged file lies in {path}" for path in self._outbox.set_aside]
         try:
-            seen = self._outbox.stats()
+            seen, drops = self._intake.stats()
         except PackhorseError as error:
             return TelemetryStats(drops=self._intake.drops(), troubles=(*troubles, str(error)))
         age_s = 0.0 if seen.oldest_at is None else max(0.0, self._clock.now() - seen.oldest_at)
@@ -174,7 +174,7 @@ class TelemetryPath:
             oldest_s=age_s,
             dead_batches=seen.dead,
             torn_frames=self._intake.torn,
-            drops=Counter(seen.drops) + Counter(self._intake.drops()),
+            drops=Counter(seen.drops) + Counter(drops),
             troubles=tuple(troubles),
         )
 

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from edge_agent.telemetry.batcher import Batcher
 from edge_agent.telemetry.intake import SpoolIntake
-from edge_agent.telemetry.outbox import Outbox
+from edge_agent.telemetry.outbox import Intake, Outbox, OutboxStats
 from edge_agent.telemetry.outboxfile import OutboxError
 from edge_agent.telemetry.path import TelemetryPath, TelemetrySettings
 from edge_agent.telemetry.spool import SpoolWriter
@@ -314,7 +315,10 @@ def test_what_is_no_record_is_counted_and_the_rest_goes_on(device: Device) -> No
 
 
 def test_a_damaged_segment_is_counted_and_the_rest_goes_on(device: Device) -> None:
-    (device.spools / "digits" / "0000000000000000-00000000.log").write_bytes(b"\xff" * 50)
+    damaged = device.spools / "digits" / "damaged"
+    damaged.write_bytes(b"\xff" * 50)
+    # All at once: the intake reads from the start, and takes away a segment that is empty.
+    damaged.rename(device.spools / "digits" / "0000000000000000-00000000.log")
     device.path.on_connected()
     device.predict(2)
     eventually(device.settled, "the records arrived")
@@ -322,6 +326,47 @@ def test_a_damaged_segment_is_counted_and_the_rest_goes_on(device: Device) -> No
 
     eventually(device.settled, "and the next")
     assert device.path.stats().drops == {"spool_damaged": 1}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_count_asked_for_during_its_commit_is_neither_missed_nor_told_twice(
+    tmp_path: Path, moment: str
+) -> None:
+    asked: list[dict[str, int]] = []
+
+    class Asked(Outbox):
+        """Has someone ask for the counts just before or just after they are durable."""
+
+        def add(self, intake: Intake, now: float) -> list[int]:
+            if moment == "before":
+                asker.start()
+            numbers = super().add(intake, now)
+            if moment == "after":
+                asker.start()
+                asker.join(0.2)
+            return numbers
+
+        def stats(self) -> OutboxStats:
+            seen = super().stats()
+            if moment == "before":
+                committed.wait(0.2)
+            return seen
+
+    def ask() -> None:
+        seen, drops = intake.stats()
+        asked.append(Counter(seen.drops) + Counter(drops))
+
+    asker, committed = threading.Thread(target=ask), threading.Event()
+    outbox = Asked(tmp_path / "outbox.db")
+    intake = SpoolIntake(outbox, tmp_path / "spool", Batcher(), lambda: NOW)
+    intake.drop("spool_full")
+
+    intake.flush()
+    committed.set()
+    asker.join()
+    outbox.close()
+
+    assert asked == [{"spool_full": 1}]
 
 
 def test_a_batch_that_breaks_every_connection_is_set_aside_and_the_others_go_on(
