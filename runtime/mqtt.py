@@ -34,9 +34,9 @@ MAX_PAYLOAD_BYTES = batches.MAX_BATCH_BYTES + 4096
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_S = 1.0
 MAX_WAITING = 1000
-"""QoS 1 messages that wait on one connection."""
+"""QoS 1 messages under way on one connection."""
 TOGETHER = 256
-"""And so many of them are under way."""
+"""So many of them at most are of one `publish_all`."""
 
 
 class Connection:
@@ -69,7 +69,8 @@ class Connection:
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_queued_messages_set(MAX_WAITING)
-        client.max_inflight_messages_set(TOGETHER)
+        # No limit: with one, paho looks through all that is under way at each acknowledgement.
+        client.max_inflight_messages_set(0)
         client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
         client.on_message, client.on_publish = self._on_message, self._on_publish
         client.enable_logger(Ear(self._failed))
@@ -197,11 +198,11 @@ class Connection:
         under_way, begun = deque[sent.Sent](), 0
         left = iter(messages)
         try:
-            while some := list(itertools.islice(left, TOGETHER)):
+            while some := list(itertools.islice(left, TOGETHER // 2)):
                 under_way.extend(self._client.publish(*message, 1, retain) for message in some)
                 begun += len(some)
                 self._wake()
-                sent.wait_for_some(under_way, self._ended, timeout_s, but=TOGETHER)
+                sent.wait_for_some(under_way, self._ended, timeout_s, but=TOGETHER // 2)
             sent.wait_for_some(under_way, self._ended, timeout_s)
         except LinkError as error:
             sent.drop_taken(under_way)

@@ -56,8 +56,10 @@ class GatheringSocket(ssl.SSLSocket):
 
     def pending(self) -> int:
         """Return how much was read and not asked for yet."""
-        ahead = len(self._ahead) - self._at if self._ahead else 0
-        return ahead + super().pending()
+        if self._held is None:
+            return super().pending()
+        # What is read ahead is a whole record, so TLS itself holds none of it back.
+        return len(self._ahead) - self._at if self._ahead else 0
 
     def flush(self) -> None:
         """Send what was kept, as far as the network takes it; raise OSError if it never will."""

@@ -43,7 +43,7 @@ MAX_HEADER_BYTES = 256
 """More than the header of any delta file."""
 TIDY_S = 600.0
 """What is stored is counted this often, and whenever something was made."""
-SPARE = 5.0
+SPARE = 20.0
 """So many times as long as it took to look through the fleet, it is left alone before."""
 _POLL_S = 0.5
 

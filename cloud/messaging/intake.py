@@ -12,8 +12,10 @@ cloud.serve).
 """
 
 import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -121,14 +123,19 @@ class Intake:
             return
 
 
-def take(inbox: Inbox, *, most: int, wait_s: float) -> list[Arrival]:
+def take(
+    inbox: Inbox, *, most: int, wait_s: float, not_before: float = -math.inf
+) -> list[Arrival]:
     """Return what is there, at most so many; wait for the first one only.
 
-    Not waiting for more costs nothing: while one group is being committed, the next one gathers.
+    While one group is being committed, the next one gathers. Where a commit is quick and costs as
+    much as many arrivals, more gather until `not_before` (time.monotonic()), once there is a first.
     """
     group: list[Arrival] = []
     try:
         group.append(inbox.get(timeout=wait_s))
+        if (left_s := not_before - time.monotonic()) > 0 and inbox.qsize() + 1 < most:
+            time.sleep(left_s)
         while len(group) < most:
             group.append(inbox.get_nowait())
     except queue.Empty:

@@ -64,21 +64,26 @@ class Wish:
     """Versions deployed one after the other, 2 to 10; only with an own registry."""
 
 
-def run(wish: Wish, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    wish: Wish, say: Callable[[str], None], *, before: Callable[[str], None] = lambda _name: None
+) -> dict[str, Any]:
     """Simulate; return the result. Raises PackhorseError if it could not be done at all.
 
-    `say` is told, for a person, how far it is.
+    `say` is told, for a person, how far it is; `before`, the name of each deployment of an own
+    registry before it is made: what it does then has the machine to itself.
     """
     with tempfile.TemporaryDirectory(prefix="packhorse-simulate-") as name:
         place = Path(name)
-        return _Run(wish, place, say).go()
+        return _Run(wish, place, say, before).go()
 
 
 class _Run:
     """One simulation."""
 
-    def __init__(self, wish: Wish, place: Path, say: Callable[[str], None]) -> None:
-        self._wish, self._place, self._say = wish, place, say
+    def __init__(
+        self, wish: Wish, place: Path, say: Callable[[str], None], before: Callable[[str], None]
+    ) -> None:
+        self._wish, self._place, self._say, self._before = wish, place, say, before
         self._names = plan.names(wish.devices)
         self._profiles = plan.assign(self._names, wish.profiles, wish.seed)
         self._began = time.monotonic()
@@ -126,6 +131,7 @@ class _Run:
         stage.acknowledged(self._deadline, crowd.count)
         for name, version in zip(ORDINALS, versions, strict=False):
             self._quiet(crowd)
+            self._before(name)
             if name == "second":
                 self._weather.begin()
             began = self._deploy(stage, registry, crowd, name, version.version)
