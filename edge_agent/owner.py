@@ -154,7 +154,8 @@ class Owner:
             old = was.pop(module.name, None)
             if old is None or _outline(old) != _outline(module):
                 urgent = True
-                _log_phase(module)
+                if log.isEnabledFor(logging.INFO):
+                    _log_phase(module)
         if self._state.modules != before.modules:
             self._uplink.changed(urgent=urgent or bool(was))
 

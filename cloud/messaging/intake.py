@@ -123,9 +123,7 @@ class Intake:
             return
 
 
-def take(
-    inbox: Inbox, *, most: int, wait_s: float, not_before: float = -math.inf
-) -> list[Arrival]:
+def take(inbox: Inbox, *, most: int, wait_s: float, not_before: float = -math.inf) -> list[Arrival]:
     """Return what is there, at most so many; wait for the first one only.
 
     While one group is being committed, the next one gathers. Where a commit is quick and costs as

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 FLUSH_S = 15.0
 GROUP = 256
 GATHER_S = 0.02
-"""Whatever comes so soon after a group waits for more: a transaction costs as much as 20 reports."""
+"""What comes so soon after a group waits for more: a transaction costs as much as 20 reports."""
 FLUSHED_TOGETHER = 1024
 """Heartbeats in one transaction: those of a large fleet must not hold up all else."""
 MAX_GENERATION = 1 << 53

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.mind import modules
+from edge_agent.mind.modules import Module
 from edge_agent.simulation import faults
 from edge_agent.simulation.drivers import Disk
 from edge_agent.simulation.faults import Faults
@@ -18,7 +19,7 @@ from runtime import simulated
 from runtime.clock import Clock
 from runtime.credentials import LinkSettings
 from runtime.digests import Digest
-from runtime.messages import Phase
+from runtime.messages import ModuleSpec, Phase
 from runtime.simulated import Fleet, Member, Outcome
 from runtime.topics import DeviceId
 
@@ -106,16 +107,16 @@ class Device:
         """The newest desired state that is durable."""
         return self.disk.saved.desired.generation if self.disk.saved.desired else 0
 
-    @property
-    def converged(self) -> Digest | None:
-        """The bundle that answers if it is the one wanted; of several modules, the first's."""
-        found = self._found()
-        return found[0] if found[0] == found[1] else None
+    def standing(self) -> tuple[Digest | None, bool]:
+        """Return the bundle that answers if it is the one wanted, and whether that was refused.
 
-    @property
-    def failed(self) -> bool:
-        """Whether it has refused what it shall run."""
-        return self._found()[2] == Phase.FAILED.value
+        Of several modules, the first's.
+        """
+        module = self._module()
+        if module is None:
+            return None, False
+        answers = modules.answering(module)
+        return _converged(module, answers), module.shown is Phase.FAILED
 
     @property
     def spared(self) -> bool:
@@ -125,22 +126,23 @@ class Device:
 
     def note_running(self) -> None:
         """Remember what runs."""
-        if (bundle := self.converged) is not None:
+        if (bundle := self.standing()[0]) is not None:
             self.ran.add(bundle)
 
     def outcome(self) -> Outcome:
         """Return how it is now."""
-        running, wanted, phase, reason = self._found()
-        life, traffic = self._life, self.traffic
+        module, life, traffic = self._module(), self._life, self.traffic
+        answers = None if module is None else modules.answering(module)
+        wanted = None if module is None else module.wanted
         now = life.downloaded_bytes if life is not None else 0
         return Outcome(
             name=self.name,
             profiles=tuple(sorted(self.faults.profiles)),
             generation=self.generation,
-            running=running,
-            wanted=wanted,
-            phase=phase,
-            reason=reason,
+            running=answers.bundle if answers else None,
+            wanted=wanted.bundle if wanted else None,
+            phase=module.shown.value if module else "",
+            reason=module.reason if module else "",
             connects=traffic.connects,
             faults=dict(self.faults.counts),
             messages=traffic.messages,
@@ -152,17 +154,9 @@ class Device:
             records_dropped=self.outbox.dropped,
         )
 
-    def _found(self) -> tuple[Digest | None, Digest | None, str, str]:
+    def _module(self) -> Module | None:
         held = self._life.state.modules if self._life is not None else ()
-        for module in held:
-            answers, wanted = modules.answering(module), module.wanted
-            return (
-                answers.bundle if answers else None,
-                wanted.bundle if wanted else None,
-                module.shown.value,
-                module.reason,
-            )
-        return None, None, "", ""
+        return held[0] if held else None
 
     def _wake(self, connect_after_s: float) -> None:
         if self._stopped:
@@ -223,3 +217,10 @@ class Device:
     def _again(self, delay_s: float | None, do: Callable[[], None]) -> None:
         if delay_s is not None:
             self.loop.later(delay_s, lambda: None if self._stopped else do())
+
+
+def _converged(module: Module, answers: ModuleSpec | None) -> Digest | None:
+    wanted = module.wanted
+    if answers is None or wanted is None or answers.bundle != wanted.bundle:
+        return None
+    return answers.bundle

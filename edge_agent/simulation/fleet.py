@@ -22,7 +22,7 @@ from runtime.errors import InvalidError
 from runtime.simulated import Count, Fleet, Member
 
 COUNT_EVERY_S = 0.1
-COUNT_SHARE = 50
+COUNT_SHARE = 100
 """Counting takes at most one in so many parts of the time."""
 KEEPALIVE_S = 60
 GARBAGE = 200_000
@@ -89,12 +89,13 @@ class Simulation:
         running, ran, generations = Counter[Digest](), Counter[Digest](), Counter[int]()
         connected = failed = messages = connects = met = spared = waiting = 0
         for device in self.devices:
-            if (bundle := device.converged) is not None:
+            bundle, refused = device.standing()
+            if bundle is not None:
                 running[bundle] += 1
+            failed += refused
             ran.update(device.ran)
             generations[device.generation] += 1
             connected += device.connected
-            failed += device.failed
             messages += device.traffic.messages
             connects += device.traffic.connects
             met += device.traffic.connects > 0

@@ -174,4 +174,4 @@ class Line:
         writing = connection.wants_write()
         if writing != self._writing:
             self._writing = writing
-            self._loop.rewatch(self._fd, self, writing=writing)
+            self._loop.rewatch(self._fd, writing=writing)

@@ -5,13 +5,13 @@ the loop itself. What must wait (a TLS handshake, a download) has a thread of a 
 comes back by `call`.
 """
 
-import functools
+import contextlib
 import heapq
 import itertools
 import logging
 import os
 import queue
-import selectors
+import select
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -53,12 +53,13 @@ class Loop:
     def __init__(self, clock: Clock) -> None:
         """Begin with nothing to do."""
         self.clock = clock
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll()
+        self._owners: dict[int, Socketed] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._selector.register(self._wake_fd, selectors.EVENT_READ, None)
+        self._poll.register(self._wake_fd, select.EPOLLIN)
         self._pool = ThreadPoolExecutor(OPENERS, thread_name_prefix="opener")
         self.ended = False
 
@@ -80,15 +81,18 @@ class Loop:
 
     def watch(self, fd: int, owner: Socketed, *, writing: bool) -> None:
         """Have `owner` work when its socket is ready."""
-        self._selector.register(fd, _mask(writing=writing), owner)
+        self._poll.register(fd, _mask(writing=writing))
+        self._owners[fd] = owner
 
-    def rewatch(self, fd: int, owner: Socketed, *, writing: bool) -> None:
+    def rewatch(self, fd: int, *, writing: bool) -> None:
         """Change what a socket is watched for."""
-        self._selector.modify(fd, _mask(writing=writing), owner)
+        self._poll.modify(fd, _mask(writing=writing))
 
     def unwatch(self, fd: int) -> None:
-        """Watch a socket no more, before it is closed."""
-        self._selector.unregister(fd)
+        """Watch a socket no more, before it is closed or after."""
+        del self._owners[fd]
+        with contextlib.suppress(OSError):  # what is closed is not watched any more
+            self._poll.unregister(fd)
 
     def run(self) -> None:
         """Run until `ended`."""
@@ -98,12 +102,11 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for the next thing that happens, and do all that is due."""
-        for key, mask in self._selector.select(self._wait_s()):
-            owner: Socketed | None = key.data
-            if owner is None:
-                os.eventfd_read(self._wake_fd)
-            else:
-                self._safely(functools.partial(_work, owner, mask))
+        for fd, mask in self._poll.poll(self._wait_s()):
+            if fd == self._wake_fd:
+                os.eventfd_read(fd)
+            elif (owner := self._owners.get(fd)) is not None:  # one before it may have ended it
+                self._work(owner, readable=bool(mask & ~select.EPOLLOUT))
         while not self._calls.empty():
             self._safely(self._calls.get())
         now = self.clock.monotonic()
@@ -117,6 +120,12 @@ class Loop:
             return MOST_WAIT_S
         return min(MOST_WAIT_S, max(0.0, self._timers[0][0] - self.clock.monotonic()))
 
+    def _work(self, owner: Socketed, *, readable: bool) -> None:
+        try:
+            owner.work(readable=readable)
+        except Exception:  # the outermost loop: one device's trouble is not another's
+            log.exception("simulated device failed")
+
     def _safely(self, do: Callable[[], None]) -> None:
         try:
             do()
@@ -124,9 +133,5 @@ class Loop:
             log.exception("simulated device failed")
 
 
-def _work(owner: Socketed, mask: int) -> None:
-    owner.work(readable=bool(mask & selectors.EVENT_READ))
-
-
 def _mask(*, writing: bool) -> int:
-    return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+    return select.EPOLLIN | (select.EPOLLOUT if writing else 0)

@@ -54,6 +54,34 @@ def test_what_is_there_is_taken_at_once_up_to_the_limit() -> None:
     assert intake.take(made.telemetry, most=3, wait_s=0.01) == []
 
 
+def test_more_gather_for_a_while_once_there_is_a_first() -> None:
+    made, _ = desk()
+    topic = topics.render(A, Channel.TELEMETRY)
+    made.put(message(topic, 0))
+    late = threading.Timer(0.05, lambda: made.put(message(topic, 1)))
+    late.start()
+    began = time.monotonic()
+
+    group = intake.take(made.telemetry, most=3, wait_s=1.0, not_before=began + 0.5)
+
+    assert [one.message.mid for one in group] == [0, 1]
+    assert time.monotonic() - began >= 0.5
+    late.join()
+
+
+def test_nobody_waits_for_more_than_fit_nor_for_a_moment_that_is_past() -> None:
+    made, _ = desk()
+    for mid in range(3):
+        made.put(message(topics.render(A, Channel.TELEMETRY), mid))
+    began = time.monotonic()
+
+    full = intake.take(made.telemetry, most=2, wait_s=1.0, not_before=began + 60.0)
+    rest = intake.take(made.telemetry, most=2, wait_s=1.0, not_before=began)
+
+    assert [len(full), len(rest)] == [2, 1]
+    assert time.monotonic() - began < 30.0
+
+
 def test_a_full_queue_holds_the_link_back_until_there_is_room_or_an_end() -> None:
     made, _ = desk()
     for mid in range(intake.DEPTH):

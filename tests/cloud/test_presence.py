@@ -1,5 +1,8 @@
+import itertools
 import queue
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,7 +13,8 @@ from sqlalchemy import Connection, event
 from sqlmodel import select
 
 from cloud import database, tables
-from cloud.messaging.intake import Arrival
+from cloud.messaging import presence
+from cloud.messaging.intake import Arrival, Inbox
 from cloud.messaging.presence import Presences
 from cloud.registry import desired
 from cloud.services import Services
@@ -19,7 +23,7 @@ from runtime.digests import Digest
 from runtime.link import Received
 from runtime.messages import ModuleReport, Phase, Presence, Reported
 from runtime.topics import Channel, DeviceId
-from tests.support import bundle_sources, registry_rows
+from tests.support import brokers, bundle_sources, registry_rows
 from tests.support.registries import Stores
 
 A = DeviceId("dev-a")
@@ -46,16 +50,23 @@ def services(tmp_path: Path, stores: Stores) -> Iterator[Services]:
 class Desk:
     def __init__(self, services: Services) -> None:
         self.acked: list[int] = []
+        self.acked_at: list[float] = []
         self.republished: list[DeviceId] = []
         self.writes = 0
         self.services = services
+        self.inbox: Inbox = queue.Queue()
         self.presences = Presences(
             services,
-            queue.Queue(),
-            ack=lambda messages: self.acked.extend(message.mid for message in messages),
+            self.inbox,
+            ack=self._ack,
             republish=self.republished.append,
         )
         event.listen(services.engine, "commit", self._count)
+
+    def _ack(self, messages: Sequence[Received]) -> None:
+        if messages:
+            self.acked_at.append(time.monotonic())
+        self.acked.extend(message.mid for message in messages)
 
     def _count(self, connection: Connection) -> None:
         self.writes += database.writes(connection)
@@ -151,6 +162,24 @@ def test_however_reports_come_together_the_last_one_counts(
         desk.hear(*said)
         assert desk.device().reported_generation == said[-1].generation
         assert desk.told() == said[-1]
+
+
+def test_reports_that_come_close_together_are_written_together(desk: Desk) -> None:
+    stopping = threading.Event()
+    running = threading.Thread(target=desk.presences.run, args=(stopping,))
+    running.start()
+    for generation in range(1, 41):
+        said = msgspec.structs.replace(REPORT, generation=generation)
+        desk.inbox.put(arrival(said, at=NOW, retained=False))
+        threading.Event().wait(0.001)
+
+    brokers.eventually(lambda: len(desk.acked) == 40, "all were taken over")
+    stopping.set()
+    running.join()
+    assert desk.device().reported_generation == 40
+    assert len(desk.acked_at) > 1
+    for earlier, later in itertools.pairwise(desk.acked_at):
+        assert later - earlier >= presence.GATHER_S
 
 
 def test_heartbeats_are_not_written_one_by_one(desk: Desk) -> None:

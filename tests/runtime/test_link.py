@@ -249,6 +249,20 @@ def test_many_threads_publish_at_once_and_all_of_it_arrives(broker: Broker) -> N
     assert got == {f"{t}:{n}".encode() * 500 for t in range(8) for n in range(25)}
 
 
+def test_what_is_published_together_arrives_whole_and_in_order(broker: Broker) -> None:
+    sizes = [1, 2, 127, 128, 900, 16_384, 40_000]  # as much as a record of TLS, and more and less
+    wanted = [n.to_bytes(4, "big") * sizes[n % len(sizes)] for n in range(700)]
+    inbox = Mailbox()
+    with (
+        linked(broker.settings(REGISTRY), inbox, subscriptions=[(REPORTED, 1)]),
+        linked(broker.settings(A), Mailbox()) as device,
+    ):
+        device.publish_all([(REPORTED, payload) for payload in wanted])
+        got = [inbox.message(REPORTED).payload for _ in wanted]
+
+    assert got == wanted
+
+
 def test_a_client_that_names_another_as_its_client_id_does_not_push_it_out(broker: Broker) -> None:
     own = broker.settings(A)
     impostor = LinkSettings(own.host, own.port, REGISTRY, own.ca_file, own.cert_file, own.key_file)
