@@ -54,19 +54,22 @@ def test_what_is_there_is_taken_at_once_up_to_the_limit() -> None:
     assert intake.take(made.telemetry, most=3, wait_s=0.01) == []
 
 
-def test_more_gather_for_a_while_once_there_is_a_first() -> None:
+def test_more_gather_for_a_while_once_there_is_a_first(monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = desk()
-    topic = topics.render(A, Channel.TELEMETRY)
+    topic, slept = topics.render(A, Channel.TELEMETRY), list[float]()
     made.put(message(topic, 0))
-    late = threading.Timer(0.05, lambda: made.put(message(topic, 1)))
-    late.start()
-    began = time.monotonic()
 
-    group = intake.take(made.telemetry, most=3, wait_s=1.0, not_before=began + 0.5)
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        made.put(message(topic, 1))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+
+    until = time.monotonic() + 60.0
+    group = intake.take(made.telemetry, most=3, wait_s=1.0, not_before=until)
 
     assert [one.message.mid for one in group] == [0, 1]
-    assert time.monotonic() - began >= 0.5
-    late.join()
+    assert [0.0 < seconds <= 60.0 for seconds in slept] == [True]
 
 
 def test_nobody_waits_for_more_than_fit_nor_for_a_moment_that_is_past() -> None:

@@ -437,6 +437,8 @@ def test_an_idle_path_neither_wakes_up_nor_writes(device: Device) -> None:
     device.path.on_connected()
     device.predict(5)
     eventually(device.settled, "all stored")
+    asleep = [device.path._taking._wake, device.path._sending._wake]
+    eventually(lambda: all(wake._waiters for wake in asleep), "both threads sleep")  # type: ignore[attr-defined]
     before = {path: path.stat() for path in device.outbox_path.parent.parent.rglob("*")}
     waits: list[float | None] = []
 
@@ -445,8 +447,8 @@ def test_an_idle_path_neither_wakes_up_nor_writes(device: Device) -> None:
         return True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device.path._taking._wake, "wait", wait_again)
-        patch.setattr(device.path._sending._wake, "wait", wait_again)
+        for wake in asleep:
+            patch.setattr(wake, "wait", wait_again)
         threading.Event().wait(0.5)
 
     assert waits == []
