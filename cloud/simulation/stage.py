@@ -17,6 +17,7 @@ from cloud.client import Client
 from cloud.demo.stage import find
 from cloud.endpoints import Endpoints
 from cloud.settings import Settings
+from cloud.simulation import changes
 from cloud.simulation.errors import SimulationError
 from runtime import children, files
 
@@ -24,8 +25,8 @@ HOST = "127.0.0.1"
 START_S, TRIES = 120.0, 3
 STOP_S = 15.0
 POLL_S = 0.02
-LOOK_S = 0.02
-_CHANGE_S = 0.002
+LOOK_S = 0.002
+TICK_S = 0.02
 
 
 _LAGGING = """
@@ -59,6 +60,7 @@ class Stage:
         self._log = directory / "registry.log"
         self._child: subprocess.Popen[bytes] | None = None
         self._engine = database.open_engine(self.settings.url_of_database)
+        self._database = Path(self._engine.url.database or "")
 
     def start(self) -> Endpoints:
         """Return where it is once it answers; raise SimulationError."""
@@ -146,12 +148,13 @@ class Stage:
         before, stored, over = self._generation(device), Moment(time.monotonic()), threading.Event()
 
         def look() -> None:
-            while not over.is_set():
-                at = time.monotonic()
-                if self._generation(device) > before:
-                    return
-                stored.at = at
-                over.wait(_CHANGE_S)
+            with changes.of(self._database) as changed:
+                while not over.is_set():
+                    at = time.monotonic()
+                    if changed.any() and self._generation(device) > before:
+                        return
+                    stored.at = at
+                    over.wait(LOOK_S)
 
         watching = threading.Thread(target=look, name="change", daemon=True)
         watching.start()
@@ -168,12 +171,15 @@ class Stage:
 
     def acknowledged(self, deadline: float, tick: Callable[[], object]) -> bool:
         """Wait until no device lags; return whether that was in time. `tick` may raise."""
-        pause = threading.Event()
-        while self.lags():
-            tick()
-            if time.monotonic() > deadline:
-                return False
-            pause.wait(LOOK_S)
+        pause, tick_at = threading.Event(), 0.0
+        with changes.of(self._database) as changed:
+            while not changed.any() or self.lags():
+                if (now := time.monotonic()) > deadline:
+                    return False
+                if now >= tick_at:
+                    tick()
+                    tick_at = now + TICK_S
+                pause.wait(LOOK_S)
         return True
 
     def __enter__(self) -> Self:
