@@ -70,7 +70,7 @@ def run(
     """Simulate; return the result. Raises PackhorseError if it could not be done at all.
 
     `say` is told, for a person, how far it is; `before`, the name of each deployment of an own
-    registry before it is made: what it does then has the machine to itself.
+    registry before it is made, and before what the devices still have to say is waited for.
     """
     with tempfile.TemporaryDirectory(prefix="packhorse-simulate-") as name:
         place = Path(name)
@@ -130,8 +130,8 @@ class _Run:
         self._wait(crowd, lambda now: now.met >= count * 0.99, "connected")
         stage.acknowledged(self._deadline, crowd.count)
         for name, version in zip(ORDINALS, versions, strict=False):
-            self._quiet(crowd)
             self._before(name)
+            self._quiet(crowd)
             if name == "second":
                 self._weather.begin()
             began = self._deploy(stage, registry, crowd, name, version.version)
