@@ -156,7 +156,7 @@ class Line:
     def _let_go(self, connection: Connection) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._loop.unwatch(self._fd)
+        self._loop.unwatch(self._fd, self)
         self._connection = None
         connection.discard()
 

@@ -6,6 +6,7 @@ comes back by `call`.
 """
 
 import contextlib
+import functools
 import heapq
 import itertools
 import logging
@@ -88,8 +89,10 @@ class Loop:
         """Change what a socket is watched for."""
         self._poll.modify(fd, _mask(writing=writing))
 
-    def unwatch(self, fd: int) -> None:
-        """Watch a socket no more, before it is closed or after."""
+    def unwatch(self, fd: int, owner: Socketed) -> None:
+        """Watch a socket no more; after it is closed its number may be another owner's."""
+        if self._owners.get(fd) is not owner:
+            return
         del self._owners[fd]
         with contextlib.suppress(OSError):  # what is closed is not watched any more
             self._poll.unregister(fd)
@@ -106,7 +109,7 @@ class Loop:
             if fd == self._wake_fd:
                 os.eventfd_read(fd)
             elif (owner := self._owners.get(fd)) is not None:  # one before it may have ended it
-                self._work(owner, readable=bool(mask & ~select.EPOLLOUT))
+                self._safely(functools.partial(owner.work, readable=bool(mask & ~select.EPOLLOUT)))
         while not self._calls.empty():
             self._safely(self._calls.get())
         now = self.clock.monotonic()
@@ -119,12 +122,6 @@ class Loop:
         if not self._timers:
             return MOST_WAIT_S
         return min(MOST_WAIT_S, max(0.0, self._timers[0][0] - self.clock.monotonic()))
-
-    def _work(self, owner: Socketed, *, readable: bool) -> None:
-        try:
-            owner.work(readable=readable)
-        except Exception:  # the outermost loop: one device's trouble is not another's
-            log.exception("simulated device failed")
 
     def _safely(self, do: Callable[[], None]) -> None:
         try:

@@ -256,9 +256,9 @@ def _port(broker: brokers.Broker) -> int:
 def frozen(apart: set[int]) -> Iterator[None]:
     """Have all processes that were started here stand still, but for some."""
     ours = [each for each in psutil.Process().children(recursive=True) if each.pid not in apart]
-    for process in ours:
-        process.suspend()
     try:
+        for process in ours:
+            process.suspend()
         yield
     finally:
         for process in ours:
